@@ -1,0 +1,2 @@
+//! fokker
+fn main() {}
