@@ -90,7 +90,7 @@ pub(super) fn file(entry: &Entry, mirrors: &[String], folder: &Path) -> Outcome<
         same_everywhere: entry.sha256.is_none() && entry.download_sha256.is_some(),
         begin: Box::new(|| Ok(Box::new(Verifier::new(entry, folder)?))),
     };
-    let sha256 = job.from_mirrors(
+    let sha256 = job.try_mirrors(
         &entry.name,
         &[format!("{}.gz", entry.name), entry.name.clone()],
         mirrors,
@@ -106,7 +106,7 @@ pub(super) fn archive(archive: &Archive, mirrors: &[String], folder: &Path) -> O
         same_everywhere: true,
         begin: Box::new(|| Ok(Box::new(ArchiveCheck::new(archive)))),
     };
-    job.from_mirrors(&archive.name, std::slice::from_ref(&archive.name), mirrors)?;
+    job.try_mirrors(&archive.name, std::slice::from_ref(&archive.name), mirrors)?;
     Ok(job.part)
 }
 
@@ -123,12 +123,12 @@ fn note_of(part: &Path) -> PathBuf {
 
 impl Job<'_> {
     /// Tries `names` on each mirror in turn; the second name only where the first is not there.
-    fn from_mirrors(&self, shown: &str, names: &[String], mirrors: &[String]) -> Outcome<String> {
+    fn try_mirrors(&self, shown: &str, names: &[String], mirrors: &[String]) -> Outcome<String> {
         let mut reasons = String::new();
         for mirror in mirrors {
             for name in names {
                 let url = format!("{}/{name}", mirror.trim_end_matches('/'));
-                match self.from_url(&url)? {
+                match self.try_url(&url)? {
                     Ok(sha256) => return Ok(sha256),
                     Err(reason) => {
                         eprintln!("{url}: {}", reason.text);
@@ -146,7 +146,7 @@ impl Job<'_> {
     }
 
     /// Attempts one URL until the file is there or there is no point in going on.
-    fn from_url(&self, url: &str) -> Outcome<Result<String, Reason>> {
+    fn try_url(&self, url: &str) -> Outcome<Result<String, Reason>> {
         let mut furthest = 0;
         let mut fruitless = 0;
         for _ in 0..ALL_ATTEMPTS {

@@ -176,12 +176,12 @@ impl<'a> Verifier<'a> {
                     "its decompressed SHA-256 is {sha256}{note}, expected {expected}"
                 )));
             }
-        } else if let Some(expected) = &self.entry.download_sha256 {
-            if download != *expected {
-                return Err(Problem::Content(format!(
-                    "its SHA-256 is {download}, expected {expected} (of the file as published, compressed)"
-                )));
-            }
+        } else if let Some(expected) = &self.entry.download_sha256
+            && download != *expected
+        {
+            return Err(Problem::Content(format!(
+                "its SHA-256 is {download}, expected {expected} (of the file as published, compressed)"
+            )));
         }
         if output.written != self.entry.bytes {
             return Err(Problem::Content(format!(

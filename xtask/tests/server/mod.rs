@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 /// How the server answers one request.
 #[derive(Clone, Copy, Debug)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// As it should, ranges included.
     Proper,
     /// Whole, whatever range was asked for.
@@ -19,15 +19,15 @@ pub enum Manner {
 
 /// One request as it came.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    pub path: String,
-    pub range: Option<String>,
-    pub if_range: Option<String>,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) range: Option<String>,
+    pub(crate) if_range: Option<String>,
 }
 
 /// Files and manners of a running server; it ends with the test process.
-pub struct Server {
-    pub url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -40,7 +40,7 @@ struct State {
 
 impl Server {
     /// Serves `files` at `/NAME`. `manners` are for the first, second, … request that finds its file.
-    pub fn start(files: &[(&str, &[u8])], manners: &[Manner]) -> Self {
+    pub(crate) fn start(files: &[(&str, &[u8])], manners: &[Manner]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let files = files
@@ -65,12 +65,12 @@ impl Server {
     }
 
     /// The requests so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.lock().unwrap().requests.clone()
     }
 
     /// Puts another version of a file in place and changes how the next requests are answered.
-    pub fn change(&self, name: &str, bytes: &[u8], manner: Manner) {
+    pub(crate) fn change(&self, name: &str, bytes: &[u8], manner: Manner) {
         let mut state = self.state.lock().unwrap();
         state.manners = vec![manner];
         let path = format!("/{name}");
