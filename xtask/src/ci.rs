@@ -56,25 +56,10 @@ impl Step {
                 }
                 Err(other) => Err(other),
             },
-            Self::Clippy => run::succeeds(&mut cargo(&[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ])),
+            Self::Clippy => run::succeeds(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
             Self::Tests { examples: true } => run::succeeds(&mut cargo(&["test", "--workspace"])),
-            Self::Tests { examples: false } => run::succeeds(&mut cargo(&[
-                "test",
-                "--workspace",
-                "--lib",
-                "--bins",
-                "--tests",
-            ])),
-            Self::Documentation => run::succeeds(
-                cargo(&["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"),
-            ),
+            Self::Tests { examples: false } => run::succeeds(&mut cargo(&["test", "--workspace", "--lib", "--bins", "--tests"])),
+            Self::Documentation => run::succeeds(cargo(&["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings")),
         }
     }
 }
@@ -83,9 +68,7 @@ impl Step {
 fn steps(args: &Args) -> Vec<Step> {
     let mut steps = vec![Step::Format, Step::Tidy, Step::Clippy];
     if !args.lints {
-        steps.push(Step::Tests {
-            examples: !args.fast,
-        });
+        steps.push(Step::Tests { examples: !args.fast });
     }
     if !args.fast {
         steps.push(Step::Documentation);
@@ -103,11 +86,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         println!("==> {}", step.name());
         let start = Instant::now();
         let passed = step.run(&root)?;
-        summary.push_str(&line(
-            step.name(),
-            if passed { "passed" } else { "FAILED" },
-            Some(start.elapsed()),
-        ));
+        summary.push_str(&line(step.name(), if passed { "passed" } else { "FAILED" }, Some(start.elapsed())));
         if !passed {
             failed = Some(step);
             break;
@@ -126,31 +105,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// A line of the summary.
 fn line(name: &str, result: &str, time: Option<Duration>) -> String {
-    let time = time.map_or(String::new(), |time| {
-        format!("{:7.1} s", time.as_secs_f64())
-    });
+    let time = time.map_or(String::new(), |time| format!("{:7.1} s", time.as_secs_f64()));
     format!("{name:14} {result:8} {time}").trim_end().to_owned() + "\n"
 }
 
 /// Runs the workload benchmark.
 pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     let root = run::workspace_root()?;
-    let mut command = run::cargo(
-        &root,
-        &[
-            "bench",
-            "--package",
-            "conformance",
-            "--bench",
-            "workloads",
-            "--",
-        ],
-    );
-    if run::succeeds(command.args(&args.args))? {
-        Ok(())
-    } else {
-        Err(Failure::new("the benchmark failed"))
-    }
+    let mut command = run::cargo(&root, &["bench", "--package", "conformance", "--bench", "workloads", "--"]);
+    if run::succeeds(command.args(&args.args))? { Ok(()) } else { Err(Failure::new("the benchmark failed")) }
 }
 
 #[cfg(test)]
@@ -158,50 +121,26 @@ mod tests {
     use super::*;
 
     fn names(fast: bool, lints: bool) -> Vec<&'static str> {
-        steps(&Args { fast, lints })
-            .into_iter()
-            .map(Step::name)
-            .collect()
+        steps(&Args { fast, lints }).into_iter().map(Step::name).collect()
     }
 
     #[test]
     fn each_mode_has_its_steps() {
-        assert_eq!(
-            names(false, false),
-            ["format", "tidy", "clippy", "tests", "documentation"]
-        );
-        assert_eq!(
-            names(false, true),
-            ["format", "tidy", "clippy", "documentation"]
-        );
+        assert_eq!(names(false, false), ["format", "tidy", "clippy", "tests", "documentation"]);
+        assert_eq!(names(false, true), ["format", "tidy", "clippy", "documentation"]);
         assert_eq!(names(true, false), ["format", "tidy", "clippy", "tests"]);
         assert_eq!(names(true, true), ["format", "tidy", "clippy"]);
     }
 
     #[test]
     fn only_the_full_run_tests_the_documentation_examples() {
-        assert!(
-            steps(&Args {
-                fast: false,
-                lints: false
-            })
-            .contains(&Step::Tests { examples: true })
-        );
-        assert!(
-            steps(&Args {
-                fast: true,
-                lints: false
-            })
-            .contains(&Step::Tests { examples: false })
-        );
+        assert!(steps(&Args { fast: false, lints: false }).contains(&Step::Tests { examples: true }));
+        assert!(steps(&Args { fast: true, lints: false }).contains(&Step::Tests { examples: false }));
     }
 
     #[test]
     fn the_summary_lines_up_and_ends_without_spaces() {
-        assert_eq!(
-            line("clippy", "passed", Some(Duration::from_millis(12_340))),
-            "clippy         passed      12.3 s\n"
-        );
+        assert_eq!(line("clippy", "passed", Some(Duration::from_millis(12_340))), "clippy         passed      12.3 s\n");
         assert_eq!(line("tests", "not run", None), "tests          not run\n");
     }
 }

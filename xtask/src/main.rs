@@ -32,11 +32,7 @@ impl Failure {
 type Outcome<T = ()> = Result<T, Failure>;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "Development tasks of the fokker workspace"
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Development tasks of the fokker workspace")]
 struct Cli {
     #[command(subcommand)]
     task: Task,

@@ -14,9 +14,7 @@ use std::process::Command;
 fn content(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 56) as u8
     };
     // IDX begins with two zero bytes; so does this.
@@ -32,10 +30,7 @@ fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A manifest, a place for the data and the means to run the program on them.
@@ -74,10 +69,7 @@ impl Place {
             .arg("data")
             .args(arguments)
             .args(["--into".as_ref(), self.folder.path()])
-            .args([
-                "--manifest".as_ref(),
-                self.folder.path().join("manifest.toml").as_path(),
-            ])
+            .args(["--manifest".as_ref(), self.folder.path().join("manifest.toml").as_path()])
             // A proxy of the machine has no way to this process's loopback server.
             .env("NO_PROXY", "*")
             .env_remove("http_proxy")
@@ -99,9 +91,7 @@ impl Place {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path().join("tiny")).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|f| f.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> = entries.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -109,10 +99,7 @@ impl Place {
     /// Asserts that the file is there, whole, with nothing left over beside it.
     fn assert_complete(&self, outcome: &Outcome, bytes: &[u8]) {
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-        assert!(
-            fs::read(self.path("a")).unwrap() == bytes,
-            "the file differs"
-        );
+        assert!(fs::read(self.path("a")).unwrap() == bytes, "the file differs");
         assert_eq!(self.names(), ["a", "verified.toml"]);
     }
 }
@@ -135,20 +122,9 @@ fn a_file_is_downloaded_unpacked_and_on_the_next_run_left_alone() {
 
     let again = place.fetch();
     place.assert_complete(&again, &bytes);
-    assert!(
-        again.stdout.contains("already there, verified"),
-        "{}",
-        again.stdout
-    );
-    assert_eq!(
-        server.requests().len(),
-        1,
-        "a verified file was asked for again"
-    );
-    assert_eq!(
-        fs::metadata(place.path("a")).unwrap().modified().unwrap(),
-        written
-    );
+    assert!(again.stdout.contains("already there, verified"), "{}", again.stdout);
+    assert_eq!(server.requests().len(), 1, "a verified file was asked for again");
+    assert_eq!(fs::metadata(place.path("a")).unwrap().modified().unwrap(), written);
 }
 
 #[test]
@@ -160,41 +136,28 @@ fn a_damaged_file_is_noticed_and_fetched_again() {
     fs::write(place.path("a"), &bytes[..4_999]).unwrap();
     let again = place.fetch();
     place.assert_complete(&again, &bytes);
-    assert!(
-        again.stdout.contains("fetching it again"),
-        "{}",
-        again.stdout
-    );
+    assert!(again.stdout.contains("fetching it again"), "{}", again.stdout);
 }
 
 #[test]
 fn a_broken_transfer_goes_on_where_it_stopped() {
     let bytes = content(3, 300_000);
     let packed = gzip(&bytes, 6);
-    let server = Server::start(
-        &[("a.gz", &packed)],
-        &[Manner::BreaksAfter(100_000), Manner::Proper],
-    );
+    let server = Server::start(&[("a.gz", &packed)], &[Manner::BreaksAfter(100_000), Manner::Proper]);
     let place = Place::with_file(&[&server.url], &bytes);
     place.assert_complete(&place.fetch(), &bytes);
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0].range, None);
     assert_eq!(requests[1].range.as_deref(), Some("bytes=100000-"));
-    assert!(
-        requests[1].if_range.is_some(),
-        "nothing guards against another version"
-    );
+    assert!(requests[1].if_range.is_some(), "nothing guards against another version");
 }
 
 #[test]
 fn a_later_run_goes_on_with_the_part_of_an_earlier_one() {
     let bytes = content(4, 300_000);
     let packed = gzip(&bytes, 6);
-    let server = Server::start(
-        &[("a.gz", &packed)],
-        &[Manner::BreaksAfter(200_000), Manner::Unavailable],
-    );
+    let server = Server::start(&[("a.gz", &packed)], &[Manner::BreaksAfter(200_000), Manner::Unavailable]);
     let place = Place::with_file(&[&server.url], &bytes);
     let first = place.fetch();
     assert_eq!(first.code, 1);
@@ -227,10 +190,7 @@ fn a_complete_part_needs_no_more_bytes() {
 fn a_server_that_ignores_ranges_is_read_from_the_start() {
     let bytes = content(6, 300_000);
     let packed = gzip(&bytes, 6);
-    let server = Server::start(
-        &[("a.gz", &packed)],
-        &[Manner::BreaksAfter(100_000), Manner::IgnoresRange],
-    );
+    let server = Server::start(&[("a.gz", &packed)], &[Manner::BreaksAfter(100_000), Manner::IgnoresRange]);
     let place = Place::with_file(&[&server.url], &bytes);
     place.assert_complete(&place.fetch(), &bytes);
     assert_eq!(range(&server, 1).as_deref(), Some("bytes=100000-"));
@@ -242,10 +202,7 @@ fn a_file_that_changed_on_the_server_is_not_glued_to_the_old_part() {
     let bytes = content(7, 300_000);
     let (old, new) = (gzip(&bytes, 0), gzip(&bytes, 9));
     assert_ne!(old, new);
-    let server = Server::start(
-        &[("a.gz", &old)],
-        &[Manner::BreaksAfter(150_000), Manner::Unavailable],
-    );
+    let server = Server::start(&[("a.gz", &old)], &[Manner::BreaksAfter(150_000), Manner::Unavailable]);
     let place = Place::with_file(&[&server.url], &bytes);
     assert_eq!(place.fetch().code, 1);
     server.change("a.gz", &new, Manner::Proper);
@@ -266,11 +223,7 @@ fn a_part_of_unknown_content_is_thrown_away_and_the_file_fetched_whole() {
     fs::write(place.path("a.part.source"), format!("{}a.gz\n", server.url)).unwrap();
     let outcome = place.fetch();
     place.assert_complete(&outcome, &bytes);
-    assert!(
-        outcome.stderr.contains("once more from the start"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("once more from the start"), "{}", outcome.stderr);
     assert_eq!(range(&server, server.requests().len() - 1), None);
 }
 
@@ -283,11 +236,7 @@ fn a_wrong_file_is_refused_and_nothing_of_it_stays() {
     let place = Place::with_file(&[&server.url], &bytes);
     let outcome = place.fetch();
     assert_eq!(outcome.code, 1);
-    assert!(
-        outcome.stderr.contains(&sha256(&other)) && outcome.stderr.contains(&sha256(&bytes)),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains(&sha256(&other)) && outcome.stderr.contains(&sha256(&bytes)), "{}", outcome.stderr);
     assert_eq!(place.names(), [""; 0]);
 }
 
@@ -300,11 +249,7 @@ fn a_truncated_gzip_file_is_refused_and_the_next_mirror_used() {
     let place = Place::with_file(&[&bad.url, &good.url], &bytes);
     let outcome = place.fetch();
     place.assert_complete(&outcome, &bytes);
-    assert!(
-        outcome.stderr.contains("gzip data end early"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("gzip data end early"), "{}", outcome.stderr);
     assert_eq!(range(&good, 0), None, "the bad part was continued");
 }
 
@@ -325,27 +270,16 @@ fn when_every_mirror_fails_each_reason_is_given() {
     let empty = Server::start(&[], &[Manner::Proper]);
     let busy = Server::start(&[("a.gz", &[])], &[Manner::Unavailable]);
     // Bound and dropped: nothing listens there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closed = format!("http://{closed}/");
     let place = Place::with_file(&[&empty.url, &busy.url, &closed], &bytes);
     let outcome = place.fetch();
     assert_eq!(outcome.code, 1);
-    let last = outcome
-        .stderr
-        .split("error: a: no mirror gave a good copy:")
-        .nth(1)
-        .unwrap();
+    let last = outcome.stderr.split("error: a: no mirror gave a good copy:").nth(1).unwrap();
     for expected in [&empty.url, &busy.url, &closed, "HTTP 404", "HTTP 503"] {
         assert!(last.contains(expected), "{expected}: {last}");
     }
-    assert_eq!(
-        busy.requests().len(),
-        3,
-        "a busy server is tried three times"
-    );
+    assert_eq!(busy.requests().len(), 3, "a busy server is tried three times");
 }
 
 #[test]
@@ -360,10 +294,7 @@ fn a_base_url_may_serve_the_file_uncompressed() {
 fn mirrors_of_one_published_file_continue_each_others_part() {
     let bytes = content(14, 300_000);
     let packed = gzip(&bytes, 6);
-    let first = Server::start(
-        &[("a.gz", &packed)],
-        &[Manner::BreaksAfter(120_000), Manner::Unavailable],
-    );
+    let first = Server::start(&[("a.gz", &packed)], &[Manner::BreaksAfter(120_000), Manner::Unavailable]);
     let second = Server::start(&[("a.gz", &packed)], &[Manner::Proper]);
     let entry = entry("a", bytes.len(), "download_sha256", &sha256(&packed));
     let place = Place::new(&[&first.url, &second.url], &entry);
@@ -373,11 +304,7 @@ fn mirrors_of_one_published_file_continue_each_others_part() {
     // Only the record can say that the unpacked file is right, and it does.
     let requests = second.requests().len();
     let again = place.fetch();
-    assert!(
-        again.stdout.contains("already there, verified"),
-        "{}",
-        again.stdout
-    );
+    assert!(again.stdout.contains("already there, verified"), "{}", again.stdout);
     assert_eq!(second.requests().len(), requests);
 }
 
@@ -396,11 +323,7 @@ fn from(path: &Path) -> [&str; 3] {
 #[test]
 fn a_local_folder_serves_compressed_recompressed_and_plain_files() {
     let bytes = content(15, 50_000);
-    for (name, copy) in [
-        ("a.gz", gzip(&bytes, 9)),
-        ("a.gz", gzip(&bytes, 1)),
-        ("a", bytes.clone()),
-    ] {
+    for (name, copy) in [("a.gz", gzip(&bytes, 9)), ("a.gz", gzip(&bytes, 1)), ("a", bytes.clone())] {
         let place = Place::with_file(&["http://127.0.0.1:9/"], &bytes);
         let folder = folder_with(&[(name, &copy)]);
         place.assert_complete(&place.run(&from(folder.path())), &bytes);
@@ -414,11 +337,7 @@ fn a_bad_local_copy_is_passed_over_for_a_good_one_and_named_if_there_is_none() {
     let folder = folder_with(&[("a", &bytes[..100])]);
     let outcome = place.run(&from(folder.path()));
     assert_eq!(outcome.code, 1);
-    assert!(
-        outcome.stderr.contains("100 of 50000 bytes"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("100 of 50000 bytes"), "{}", outcome.stderr);
     fs::write(folder.path().join("a.gz"), gzip(&bytes, 6)).unwrap();
     place.assert_complete(&place.run(&from(folder.path())), &bytes);
 }
@@ -438,63 +357,34 @@ fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
 #[test]
 fn an_archive_is_resumed_verified_and_unpacked_and_damage_is_noticed() {
     let (a, b) = (content(17, 120_000), content(18, 120_000));
-    let packed = archive(&[
-        ("set/a.bin", &a),
-        ("set/readme.html", b"<p>"),
-        ("set/b.bin", &b),
-    ]);
-    let server = Server::start(
-        &[("set.tar.gz", &packed)],
-        &[Manner::BreaksAfter(150_000), Manner::Proper],
-    );
-    let mut text = format!(
-        "[tiny.archive]\nname = 'set.tar.gz'\nbytes = {}\nsha256 = '{}'\n",
-        packed.len(),
-        sha256(&packed)
-    );
+    let packed = archive(&[("set/a.bin", &a), ("set/readme.html", b"<p>"), ("set/b.bin", &b)]);
+    let server = Server::start(&[("set.tar.gz", &packed)], &[Manner::BreaksAfter(150_000), Manner::Proper]);
+    let mut text = format!("[tiny.archive]\nname = 'set.tar.gz'\nbytes = {}\nsha256 = '{}'\n", packed.len(), sha256(&packed));
     for name in ["a.bin", "b.bin"] {
-        text +=
-            &format!("[[tiny.files]]\nname = '{name}'\nmember = 'set/{name}'\nbytes = 120000\n");
+        text += &format!("[[tiny.files]]\nname = '{name}'\nmember = 'set/{name}'\nbytes = 120000\n");
     }
     let place = Place::new(&[&server.url], &text);
     let outcome = place.fetch();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert_eq!(range(&server, 1).as_deref(), Some("bytes=150000-"));
     assert_eq!(place.names(), ["a.bin", "b.bin", "verified.toml"]);
-    assert!(
-        fs::read(place.path("a.bin")).unwrap() == a && fs::read(place.path("b.bin")).unwrap() == b
-    );
+    assert!(fs::read(place.path("a.bin")).unwrap() == a && fs::read(place.path("b.bin")).unwrap() == b);
 
     assert_eq!(place.fetch().code, 0);
-    assert_eq!(
-        server.requests().len(),
-        2,
-        "verified files were fetched again"
-    );
+    assert_eq!(server.requests().len(), 2, "verified files were fetched again");
 
     let mut damaged = b.clone();
     damaged[1] ^= 1;
     fs::write(place.path("b.bin"), damaged).unwrap();
     let folder = folder_with(&[("set.tar.gz", &packed)]);
     assert_eq!(place.run(&from(folder.path())).code, 0);
-    assert!(
-        fs::read(place.path("b.bin")).unwrap() == b,
-        "the damaged file was kept"
-    );
+    assert!(fs::read(place.path("b.bin")).unwrap() == b, "the damaged file was kept");
 
-    fs::write(
-        folder.path().join("set.tar.gz"),
-        &packed[..packed.len() - 1],
-    )
-    .unwrap();
+    fs::write(folder.path().join("set.tar.gz"), &packed[..packed.len() - 1]).unwrap();
     fs::remove_file(place.path("a.bin")).unwrap();
     let refused = place.run(&from(folder.path()));
     assert_eq!(refused.code, 1);
-    assert!(
-        refused.stderr.contains("its SHA-256 is"),
-        "{}",
-        refused.stderr
-    );
+    assert!(refused.stderr.contains("its SHA-256 is"), "{}", refused.stderr);
     assert!(!place.path("a.bin").exists());
 }
 
@@ -503,17 +393,9 @@ fn a_wrong_name_and_a_wrong_place_are_told_apart() {
     let place = Place::with_file(&["http://127.0.0.1:9/"], b"0123");
     let unknown = place.run(&["huge"]);
     assert_eq!(unknown.code, 2);
-    assert!(
-        unknown.stderr.contains("no data set named 'huge'") && unknown.stderr.contains("tiny"),
-        "{}",
-        unknown.stderr
-    );
+    assert!(unknown.stderr.contains("no data set named 'huge'") && unknown.stderr.contains("tiny"), "{}", unknown.stderr);
     let nowhere = place.run(&["tiny", "--from", "no/such/folder"]);
     assert_eq!(nowhere.code, 1);
-    assert!(
-        nowhere.stderr.contains("no/such/folder"),
-        "{}",
-        nowhere.stderr
-    );
+    assert!(nowhere.stderr.contains("no/such/folder"), "{}", nowhere.stderr);
     assert_eq!(place.run(&[]).code, 2);
 }

@@ -90,11 +90,7 @@ pub(super) fn file(entry: &Entry, mirrors: &[String], folder: &Path) -> Outcome<
         same_everywhere: entry.sha256.is_none() && entry.download_sha256.is_some(),
         begin: Box::new(|| Ok(Box::new(Verifier::new(entry, folder)?))),
     };
-    let sha256 = job.try_mirrors(
-        &entry.name,
-        &[format!("{}.gz", entry.name), entry.name.clone()],
-        mirrors,
-    )?;
+    let sha256 = job.try_mirrors(&entry.name, &[format!("{}.gz", entry.name), entry.name.clone()], mirrors)?;
     forget(&job.part);
     Ok(sha256)
 }
@@ -140,9 +136,7 @@ impl Job<'_> {
                 }
             }
         }
-        Err(Failure::new(format!(
-            "{shown}: no mirror gave a good copy:{reasons}"
-        )))
+        Err(Failure::new(format!("{shown}: no mirror gave a good copy:{reasons}")))
     }
 
     /// Attempts one URL until the file is there or there is no point in going on.
@@ -153,22 +147,14 @@ impl Job<'_> {
             let reason = match self.attempt(url)? {
                 Attempt::Done(sha256) => return Ok(Ok(sha256)),
                 Attempt::Refused(text) => {
-                    return Ok(Err(Reason {
-                        text,
-                        not_there: true,
-                    }));
+                    return Ok(Err(Reason { text, not_there: true }));
                 }
                 Attempt::Wrong { reason, resumed } => {
                     forget(&self.part);
                     if !resumed {
-                        return Ok(Err(Reason {
-                            text: reason,
-                            not_there: false,
-                        }));
+                        return Ok(Err(Reason { text: reason, not_there: false }));
                     }
-                    eprintln!(
-                        "{url}: {reason}; it was a resumed download, so once more from the start"
-                    );
+                    eprintln!("{url}: {reason}; it was a resumed download, so once more from the start");
                     continue;
                 }
                 Attempt::Broken(reason) => reason,
@@ -182,18 +168,12 @@ impl Job<'_> {
             }
             fruitless += 1;
             if fruitless == FRUITLESS_ATTEMPTS {
-                return Ok(Err(Reason {
-                    text: reason,
-                    not_there: false,
-                }));
+                return Ok(Err(Reason { text: reason, not_there: false }));
             }
             eprintln!("{url}: {reason}; trying again from byte {reached}");
             std::thread::sleep(PAUSE * fruitless);
         }
-        Ok(Err(Reason {
-            text: format!("not complete after {ALL_ATTEMPTS} attempts"),
-            not_there: false,
-        }))
+        Ok(Err(Reason { text: format!("not complete after {ALL_ATTEMPTS} attempts"), not_there: false }))
     }
 
     fn attempt(&self, url: &str) -> Outcome<Attempt> {
@@ -212,9 +192,7 @@ impl Job<'_> {
                 return self.finished(check, true);
             }
         }
-        let validator = note
-            .filter(|note| note.url == url)
-            .and_then(|note| note.validator);
+        let validator = note.filter(|note| note.url == url).and_then(|note| note.validator);
         let body = match http::get(url, offset, validator.as_deref()) {
             Answer::Whole(body) => {
                 if offset > 0 {
@@ -232,10 +210,7 @@ impl Job<'_> {
             Answer::Rest(body) => body,
             Answer::NothingLeft => return self.finished(check, true),
             Answer::BadRange(reason) => {
-                return Ok(Attempt::Wrong {
-                    reason,
-                    resumed: true,
-                });
+                return Ok(Attempt::Wrong { reason, resumed: true });
             }
             Answer::Refused(reason) => return Ok(Attempt::Refused(reason)),
             Answer::Broken(reason) => return Ok(Attempt::Broken(reason)),
@@ -244,22 +219,12 @@ impl Job<'_> {
     }
 
     /// Passes the body on to the part file and the check.
-    fn stream<'c>(
-        &self,
-        url: &str,
-        mut body: Body,
-        mut check: Box<dyn Check + 'c>,
-        offset: u64,
-    ) -> Outcome<Attempt> {
+    fn stream<'c>(&self, url: &str, mut body: Body, mut check: Box<dyn Check + 'c>, offset: u64) -> Outcome<Attempt> {
         let disk = |e: std::io::Error| Failure::new(format!("{}: {e}", self.part.display()));
         let mut options = OpenOptions::new();
-        let mut part = if offset > 0 {
-            options.append(true)
-        } else {
-            options.write(true).create(true).truncate(true)
-        }
-        .open(&self.part)
-        .map_err(disk)?;
+        let mut part = if offset > 0 { options.append(true) } else { options.write(true).create(true).truncate(true) }
+            .open(&self.part)
+            .map_err(disk)?;
         let bar = progress_bar(url, body.total, offset);
         let mut received = offset;
         let mut buffer = vec![0; 1 << 16];
@@ -282,16 +247,10 @@ impl Job<'_> {
         let short = body.total.filter(|&total| received < total);
         match (ended, short) {
             (Some(reason), _) => {
-                let of = body
-                    .total
-                    .map_or(String::new(), |total| format!(" of {total}"));
-                Ok(Attempt::Broken(format!(
-                    "broke off after {received}{of} bytes: {reason}"
-                )))
+                let of = body.total.map_or(String::new(), |total| format!(" of {total}"));
+                Ok(Attempt::Broken(format!("broke off after {received}{of} bytes: {reason}")))
             }
-            (None, Some(total)) => Ok(Attempt::Broken(format!(
-                "broke off after {received} of {total} bytes"
-            ))),
+            (None, Some(total)) => Ok(Attempt::Broken(format!("broke off after {received} of {total} bytes"))),
             (None, None) => self.finished(check, offset > 0),
         }
     }
@@ -317,10 +276,7 @@ impl Job<'_> {
         }
         let text = std::fs::read_to_string(note_of(&self.part)).ok()?;
         let mut lines = text.lines();
-        let note = Note {
-            url: lines.next()?.to_owned(),
-            validator: lines.next().map(str::to_owned),
-        };
+        let note = Note { url: lines.next()?.to_owned(), validator: lines.next().map(str::to_owned) };
         (note.url == url || self.same_everywhere).then_some(note)
     }
 
@@ -328,10 +284,7 @@ impl Job<'_> {
         // The part of another source must not be taken for this one's, should the note be written
         // and the program be stopped before the part is truncated.
         forget(&self.part);
-        let text = format!(
-            "{url}\n{}",
-            validator.map_or(String::new(), |v| format!("{v}\n"))
-        );
+        let text = format!("{url}\n{}", validator.map_or(String::new(), |v| format!("{v}\n")));
         let path = note_of(&self.part);
         std::fs::write(&path, text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
     }
@@ -371,18 +324,10 @@ fn feed_file(check: &mut dyn Check, part: &Path) -> Result<u64, Problem> {
 /// A bar on the terminal; nothing where standard error is not one.
 fn progress_bar(url: &str, total: Option<u64>, offset: u64) -> ProgressBar {
     let (bar, template) = match total {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
-        ),
-        None => (
-            ProgressBar::no_length(),
-            "{msg} {spinner} {bytes} {bytes_per_sec}",
-        ),
+        Some(total) => (ProgressBar::new(total), "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left"),
+        None => (ProgressBar::no_length(), "{msg} {spinner} {bytes} {bytes_per_sec}"),
     };
     let style = ProgressStyle::with_template(template).expect("the template is a constant");
     let name = url.rsplit('/').next().unwrap_or(url).to_owned();
-    bar.with_style(style.progress_chars("=> "))
-        .with_message(name)
-        .with_position(offset)
+    bar.with_style(style.progress_chars("=> ")).with_message(name).with_position(offset)
 }

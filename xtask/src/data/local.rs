@@ -27,24 +27,14 @@ pub(super) fn copy(entry: &Entry, from: &Path, folder: &Path) -> Outcome<String>
         }
         match copy_one(entry, &path, folder) {
             Ok(sha256) => return Ok(sha256),
-            Err(Problem::Content(reason)) => {
-                reasons.push(format!("\n  {}: {reason}", path.display()))
-            }
+            Err(Problem::Content(reason)) => reasons.push(format!("\n  {}: {reason}", path.display())),
             Err(Problem::Disk(reason)) => return Err(Failure::new(reason)),
         }
     }
     if reasons.is_empty() {
-        return Err(Failure::new(format!(
-            "{}: has none of {}",
-            from.display(),
-            candidates(entry).join(", ")
-        )));
+        return Err(Failure::new(format!("{}: has none of {}", from.display(), candidates(entry).join(", "))));
     }
-    Err(Failure::new(format!(
-        "{}: no good copy:{}",
-        entry.name,
-        reasons.concat()
-    )))
+    Err(Failure::new(format!("{}: no good copy:{}", entry.name, reasons.concat())))
 }
 
 fn copy_one(entry: &Entry, path: &Path, folder: &Path) -> Result<String, Problem> {
@@ -64,19 +54,11 @@ fn copy_one(entry: &Entry, path: &Path, folder: &Path) -> Result<String, Problem
 pub(super) fn find_archive(archive: &Archive, from: &Path) -> Outcome<PathBuf> {
     let path = from.join(&archive.name);
     if !path.is_file() {
-        return Err(Failure::new(format!(
-            "{}: has no {}",
-            from.display(),
-            archive.name
-        )));
+        return Err(Failure::new(format!("{}: has no {}", from.display(), archive.name)));
     }
     let found = sha256_of_file(&path)?;
     if found != archive.sha256 {
-        return Err(Failure::new(format!(
-            "{}: its SHA-256 is {found}, expected {}",
-            path.display(),
-            archive.sha256
-        )));
+        return Err(Failure::new(format!("{}: its SHA-256 is {found}, expected {}", path.display(), archive.sha256)));
     }
     Ok(path)
 }

@@ -62,8 +62,7 @@ pub(super) struct Entry {
 impl Manifest {
     /// Reads and checks the manifest.
     pub(super) fn read(path: &Path) -> Outcome<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
         Self::parse(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
     }
 
@@ -95,12 +94,8 @@ impl DataSet {
             return Err("no mirrors".into());
         }
         for mirror in &self.mirrors {
-            if !(mirror.starts_with("http://") || mirror.starts_with("https://"))
-                || !mirror.ends_with('/')
-            {
-                return Err(format!(
-                    "mirror '{mirror}': expected an http(s) URL that ends with '/'"
-                ));
+            if !(mirror.starts_with("http://") || mirror.starts_with("https://")) || !mirror.ends_with('/') {
+                return Err(format!("mirror '{mirror}': expected an http(s) URL that ends with '/'"));
             }
         }
         if let Some(archive) = &self.archive {
@@ -109,20 +104,14 @@ impl DataSet {
         }
         for file in &self.files {
             check_name(&file.name)?;
-            for (field, hash) in [
-                ("sha256", &file.sha256),
-                ("download_sha256", &file.download_sha256),
-            ] {
+            for (field, hash) in [("sha256", &file.sha256), ("download_sha256", &file.download_sha256)] {
                 if let Some(hash) = hash {
                     check_hash(&file.name, field, hash)?;
                 }
             }
             match (&self.archive, &file.member) {
                 (Some(_), None) => {
-                    return Err(format!(
-                        "{}: member: expected its path in the archive",
-                        file.name
-                    ));
+                    return Err(format!("{}: member: expected its path in the archive", file.name));
                 }
                 (None, Some(_)) => {
                     return Err(format!("{}: member: there is no [archive]", file.name));
@@ -148,13 +137,7 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn check_hash(name: &str, field: &str, hash: &str) -> Result<(), String> {
     let is_hex = hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if is_hex {
-        Ok(())
-    } else {
-        Err(format!(
-            "{name}: {field}: expected 64 lower-case hexadecimal digits, found '{hash}'"
-        ))
-    }
+    if is_hex { Ok(()) } else { Err(format!("{name}: {field}: expected 64 lower-case hexadecimal digits, found '{hash}'")) }
 }
 
 #[cfg(test)]
@@ -178,24 +161,15 @@ mod tests {
     fn the_committed_manifest_is_sound_and_names_the_four_data_sets() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/manifest.toml");
         let manifest = Manifest::read(&path).unwrap();
-        assert_eq!(
-            manifest.names(),
-            ["cifar10", "fashion-mnist", "kmnist", "mnist"]
-        );
+        assert_eq!(manifest.names(), ["cifar10", "fashion-mnist", "kmnist", "mnist"]);
         for name in manifest.names() {
-            assert!(
-                manifest.get(name).unwrap().mirrors.len() >= 2,
-                "{name} has one mirror only"
-            );
+            assert!(manifest.get(name).unwrap().mirrors.len() >= 2, "{name} has one mirror only");
         }
     }
 
     #[test]
     fn a_sound_manifest_is_read() {
-        assert_eq!(
-            Manifest::parse(GOOD).unwrap().get("tiny").unwrap().files[0].bytes,
-            1
-        );
+        assert_eq!(Manifest::parse(GOOD).unwrap().get("tiny").unwrap().files[0].bytes, 1);
     }
 
     #[test]

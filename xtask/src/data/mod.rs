@@ -17,10 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Arguments of `cargo xtask data`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  cargo xtask data mnist\n  cargo xtask data mnist --from ~/Downloads/mnist\n  \
-                        cargo xtask data cifar10 --from https://mirror.example.org/cifar/"
-)]
+#[command(after_help = "Examples:\n  cargo xtask data mnist\n  cargo xtask data mnist --from ~/Downloads/mnist\n  \
+                        cargo xtask data cifar10 --from https://mirror.example.org/cifar/")]
 pub(crate) struct Args {
     /// Which data set: a section of the manifest
     name: String,
@@ -44,10 +42,7 @@ enum Source {
 /// Fetches what is missing and verifies what is there.
 pub(crate) fn run(args: &Args) -> Outcome {
     let root = run::workspace_root()?;
-    let manifest_path = args
-        .manifest
-        .clone()
-        .unwrap_or_else(|| root.join("data/manifest.toml"));
+    let manifest_path = args.manifest.clone().unwrap_or_else(|| root.join("data/manifest.toml"));
     let manifest = Manifest::read(&manifest_path)?;
     let set = manifest.get(&args.name).ok_or_else(|| {
         Failure::Usage(format!(
@@ -59,35 +54,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
     })?;
     let source = match &args.from {
         None => Source::Mirrors(set.mirrors.clone()),
-        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
-            Source::Mirrors(vec![url.clone()])
-        }
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => Source::Mirrors(vec![url.clone()]),
         Some(folder) if Path::new(folder).is_dir() => Source::Folder(PathBuf::from(folder)),
         Some(other) => {
-            return Err(Failure::new(format!(
-                "--from {other}: neither a folder nor an http(s) URL"
-            )));
+            return Err(Failure::new(format!("--from {other}: neither a folder nor an http(s) URL")));
         }
     };
 
-    let folder = args
-        .into
-        .clone()
-        .unwrap_or_else(|| root.join("data"))
-        .join(&args.name);
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| Failure::new(format!("{}: {e}", folder.display())))?;
+    let folder = args.into.clone().unwrap_or_else(|| root.join("data")).join(&args.name);
+    std::fs::create_dir_all(&folder).map_err(|e| Failure::new(format!("{}: {e}", folder.display())))?;
     let shown = folder.strip_prefix(&root).unwrap_or(&folder).to_path_buf();
-    println!(
-        "{}\n  source:  {}\n  licence: {}",
-        set.title, set.source, set.licence
-    );
+    println!("{}\n  source:  {}\n  licence: {}", set.title, set.source, set.licence);
     fetch_set(set, &source, &folder, &shown)?;
-    println!(
-        "{}: complete, {} files verified",
-        shown.display(),
-        set.files.len()
-    );
+    println!("{}: complete, {} files verified", shown.display(), set.files.len());
     Ok(())
 }
 
@@ -97,16 +76,10 @@ fn fetch_set(set: &DataSet, source: &Source, folder: &Path, shown: &Path) -> Out
     let mut missing = Vec::new();
     for entry in &set.files {
         match state_of(entry, folder, &record)? {
-            State::Verified => println!(
-                "{}: already there, verified",
-                shown.join(&entry.name).display()
-            ),
+            State::Verified => println!("{}: already there, verified", shown.join(&entry.name).display()),
             State::Absent => missing.push(entry),
             State::Different(why) => {
-                println!(
-                    "{}: {why}; fetching it again",
-                    shown.join(&entry.name).display()
-                );
+                println!("{}: {why}; fetching it again", shown.join(&entry.name).display());
                 missing.push(entry);
             }
         }
@@ -116,12 +89,7 @@ fn fetch_set(set: &DataSet, source: &Source, folder: &Path, shown: &Path) -> Out
     }
     if let Some(archive) = &set.archive {
         let unpacked = match source {
-            Source::Folder(from) => unpack::from_file(
-                &local::find_archive(archive, from)?,
-                archive,
-                &set.files,
-                folder,
-            )?,
+            Source::Folder(from) => unpack::from_file(&local::find_archive(archive, from)?, archive, &set.files, folder)?,
             Source::Mirrors(mirrors) => {
                 let file = download::archive(archive, mirrors, folder)?;
                 let unpacked = unpack::from_file(&file, archive, &set.files, folder)?;
@@ -131,10 +99,7 @@ fn fetch_set(set: &DataSet, source: &Source, folder: &Path, shown: &Path) -> Out
         };
         for (entry, sha256) in set.files.iter().zip(unpacked) {
             record.insert(&entry.name, sha256);
-            println!(
-                "{}: unpacked and verified",
-                shown.join(&entry.name).display()
-            );
+            println!("{}: unpacked and verified", shown.join(&entry.name).display());
         }
         return record.write(folder);
     }
@@ -164,16 +129,12 @@ fn state_of(entry: &Entry, folder: &Path, record: &Record) -> Outcome<State> {
         return Ok(State::Absent);
     }
     let Some(expected) = entry.sha256.as_deref().or_else(|| record.get(&entry.name)) else {
-        return Ok(State::Different(
-            "there, but nothing says what it should be".into(),
-        ));
+        return Ok(State::Different("there, but nothing says what it should be".into()));
     };
     let found = verify::sha256_of_file(&path)?;
     Ok(if found == expected {
         State::Verified
     } else {
-        State::Different(format!(
-            "there, but its SHA-256 is {found}, expected {expected}"
-        ))
+        State::Different(format!("there, but its SHA-256 is {found}, expected {expected}"))
     })
 }

@@ -38,8 +38,7 @@ impl Record {
 
     /// Writes the record beside the files, whole or not at all.
     pub(super) fn write(&self, folder: &Path) -> Outcome {
-        let mut text =
-            String::from("# SHA-256 of the files as unpacked, written by `cargo xtask data`.\n");
+        let mut text = String::from("# SHA-256 of the files as unpacked, written by `cargo xtask data`.\n");
         for (name, sha256) in &self.0 {
             text.push_str(&format!("\"{name}\" = \"{sha256}\"\n"));
         }
@@ -61,10 +60,7 @@ mod tests {
         assert_eq!(record.get("data_batch_1.bin"), None);
         record.insert("data_batch_1.bin", "00ff".into());
         record.write(folder.path()).unwrap();
-        assert_eq!(
-            Record::read(folder.path()).unwrap().get("data_batch_1.bin"),
-            Some("00ff")
-        );
+        assert_eq!(Record::read(folder.path()).unwrap().get("data_batch_1.bin"), Some("00ff"));
     }
 
     #[test]

@@ -12,12 +12,7 @@ use std::path::Path;
 ///
 /// Names and sizes come from the manifest, never from the archive, and only regular files are read:
 /// links and paths that lead elsewhere have no effect. Returns the files' SHA-256 in their order.
-pub(super) fn from_file(
-    path: &Path,
-    archive: &Archive,
-    files: &[Entry],
-    folder: &Path,
-) -> Outcome<Vec<String>> {
+pub(super) fn from_file(path: &Path, archive: &Archive, files: &[Entry], folder: &Path) -> Outcome<Vec<String>> {
     let fault = |reason: String| Failure::new(format!("{}: {reason}", archive.name));
     let file = File::open(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
     let mut tar = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
@@ -25,12 +20,7 @@ pub(super) fn from_file(
     for member in tar.entries().map_err(|e| fault(e.to_string()))? {
         let mut member = member.map_err(|e| fault(e.to_string()))?;
         let name = member.path_bytes().into_owned();
-        let listed = |entry: &Entry| {
-            entry
-                .member
-                .as_ref()
-                .is_some_and(|m| m.as_bytes() == name.as_slice())
-        };
+        let listed = |entry: &Entry| entry.member.as_ref().is_some_and(|m| m.as_bytes() == name.as_slice());
         let Some(index) = files.iter().position(listed) else {
             continue;
         };
@@ -44,10 +34,7 @@ pub(super) fn from_file(
         }
         let size = member.size();
         if size != entry.bytes {
-            return Err(fault(format!(
-                "{shown}: has {size} bytes, expected {}",
-                entry.bytes
-            )));
+            return Err(fault(format!("{shown}: has {size} bytes, expected {}", entry.bytes)));
         }
         let sha256 = copy(&mut member, entry, folder).map_err(|problem| match problem {
             Problem::Content(reason) => fault(format!("{shown}: {reason}")),
@@ -55,12 +42,8 @@ pub(super) fn from_file(
         })?;
         hashes[index] = Some(sha256);
     }
-    let missing: Vec<&str> = files
-        .iter()
-        .zip(&hashes)
-        .filter(|(_, hash)| hash.is_none())
-        .map(|(entry, _)| entry.name.as_str())
-        .collect();
+    let missing: Vec<&str> =
+        files.iter().zip(&hashes).filter(|(_, hash)| hash.is_none()).map(|(entry, _)| entry.name.as_str()).collect();
     if !missing.is_empty() {
         return Err(fault(format!("has no {}", missing.join(", "))));
     }
@@ -94,9 +77,7 @@ mod tests {
             header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
             header.set_entry_type(*kind);
             if kind.is_symlink() {
-                header
-                    .set_link_name(std::str::from_utf8(bytes).unwrap())
-                    .unwrap();
+                header.set_link_name(std::str::from_utf8(bytes).unwrap()).unwrap();
             }
             let content: &[u8] = if kind.is_file() { bytes } else { &[] };
             header.set_size(content.len() as u64);
@@ -120,26 +101,11 @@ mod tests {
             sha256: None,
             download_sha256: None,
         };
-        let described = Archive {
-            name: "set.tar.gz".into(),
-            bytes: bytes.len() as u64,
-            sha256: String::new(),
-        };
-        let result = from_file(
-            &path,
-            &described,
-            &[entry("a.bin"), entry("b.bin")],
-            &folder,
-        );
-        assert_eq!(
-            std::fs::read_dir(outer.path()).unwrap().count(),
-            2,
-            "something was written outside"
-        );
-        let mut names: Vec<String> = std::fs::read_dir(&folder)
-            .unwrap()
-            .map(|f| f.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let described = Archive { name: "set.tar.gz".into(), bytes: bytes.len() as u64, sha256: String::new() };
+        let result = from_file(&path, &described, &[entry("a.bin"), entry("b.bin")], &folder);
+        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 2, "something was written outside");
+        let mut names: Vec<String> =
+            std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         (result, names)
     }
@@ -157,35 +123,21 @@ mod tests {
         let (result, names) = unpack(&bytes);
         let hashes = result.unwrap();
         // SHA-256 of "aaa".
-        assert_eq!(
-            hashes[0],
-            "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0"
-        );
+        assert_eq!(hashes[0], "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0");
         assert_eq!(names, ["a.bin", "b.bin"]);
     }
 
     #[test]
     fn links_duplicates_wrong_sizes_and_missing_members_are_refused() {
         let cases: [(&str, Vec<u8>); 4] = [
-            (
-                "expected a regular file",
-                archive(&[("set/a.bin", EntryType::Symlink, b"/etc/hostname")]),
-            ),
-            (
-                "twice",
-                archive(&[("set/a.bin", FILE, b"aaa"), ("set/a.bin", FILE, b"aab")]),
-            ),
-            (
-                "has 4 bytes, expected 3",
-                archive(&[("set/a.bin", FILE, b"aaaa")]),
-            ),
+            ("expected a regular file", archive(&[("set/a.bin", EntryType::Symlink, b"/etc/hostname")])),
+            ("twice", archive(&[("set/a.bin", FILE, b"aaa"), ("set/a.bin", FILE, b"aab")])),
+            ("has 4 bytes, expected 3", archive(&[("set/a.bin", FILE, b"aaaa")])),
             ("has no b.bin", archive(&[("set/a.bin", FILE, b"aaa")])),
         ];
         for (expected, bytes) in cases {
             let (result, _) = unpack(&bytes);
-            let Err(Failure::Failed(reason)) = result else {
-                panic!("{expected}: accepted")
-            };
+            let Err(Failure::Failed(reason)) = result else { panic!("{expected}: accepted") };
             assert!(reason.contains(expected), "{reason}");
         }
     }

@@ -20,11 +20,7 @@ pub(super) enum Problem {
 
 /// Lower-case hexadecimal digits of a finished hash.
 fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 of a file on disk.
@@ -55,10 +51,7 @@ impl Write for Output {
         self.written += bytes.len() as u64;
         // Stops a wrong or hostile gzip stream before it fills the disk.
         if self.written > self.limit {
-            return Err(io::Error::other(format!(
-                "decompresses to more than the expected {} bytes",
-                self.limit
-            )));
+            return Err(io::Error::other(format!("decompresses to more than the expected {} bytes", self.limit)));
         }
         self.hash.update(bytes);
         if let Err(e) = self.file.write_all(bytes) {
@@ -96,22 +89,9 @@ impl<'a> Verifier<'a> {
     pub(super) fn new(entry: &'a Entry, folder: &Path) -> Result<Self, Problem> {
         let target = folder.join(&entry.name);
         let unverified = folder.join(format!("{}.unverified", entry.name));
-        let file = File::create(&unverified)
-            .map_err(|e| Problem::Disk(format!("{}: {e}", unverified.display())))?;
-        let output = Output {
-            file,
-            hash: Sha256::new(),
-            written: 0,
-            limit: entry.bytes,
-            disk_error: None,
-        };
-        Ok(Self {
-            entry,
-            target,
-            unverified,
-            download: Sha256::new(),
-            sink: Sink::Undecided(Vec::new(), output),
-        })
+        let file = File::create(&unverified).map_err(|e| Problem::Disk(format!("{}: {e}", unverified.display())))?;
+        let output = Output { file, hash: Sha256::new(), written: 0, limit: entry.bytes, disk_error: None };
+        Ok(Self { entry, target, unverified, download: Sha256::new(), sink: Sink::Undecided(Vec::new(), output) })
     }
 
     /// Takes the next piece of the file as it is distributed.
@@ -161,10 +141,7 @@ impl<'a> Verifier<'a> {
             }
             Sink::Closed => return Err(Problem::Content("the file ended with an error".into())),
         };
-        let (sha256, download) = (
-            hex(output.hash.finalize()),
-            hex(std::mem::take(&mut self.download).finalize()),
-        );
+        let (sha256, download) = (hex(output.hash.finalize()), hex(std::mem::take(&mut self.download).finalize()));
         if let Some(expected) = &self.entry.sha256 {
             if sha256 != *expected {
                 let note = if output.written < self.entry.bytes {
@@ -172,9 +149,7 @@ impl<'a> Verifier<'a> {
                 } else {
                     String::new()
                 };
-                return Err(Problem::Content(format!(
-                    "its decompressed SHA-256 is {sha256}{note}, expected {expected}"
-                )));
+                return Err(Problem::Content(format!("its decompressed SHA-256 is {sha256}{note}, expected {expected}")));
             }
         } else if let Some(expected) = &self.entry.download_sha256
             && download != *expected
@@ -184,10 +159,7 @@ impl<'a> Verifier<'a> {
             )));
         }
         if output.written != self.entry.bytes {
-            return Err(Problem::Content(format!(
-                "it has {} bytes, expected {}",
-                output.written, self.entry.bytes
-            )));
+            return Err(Problem::Content(format!("it has {} bytes, expected {}", output.written, self.entry.bytes)));
         }
         let disk = |e: io::Error| Problem::Disk(format!("{}: {e}", self.target.display()));
         output.file.sync_all().map_err(disk)?;
@@ -203,9 +175,7 @@ impl<'a> Verifier<'a> {
         };
         match output.and_then(|o| o.disk_error.as_ref()) {
             Some(reason) => Problem::Disk(format!("{}: {reason}", self.unverified.display())),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Problem::Content("its gzip data end early".into())
-            }
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Problem::Content("its gzip data end early".into()),
             None => Problem::Content(error.to_string()),
         }
     }
@@ -228,21 +198,14 @@ pub(super) struct ArchiveCheck<'a> {
 impl<'a> ArchiveCheck<'a> {
     /// Starts a verification.
     pub(super) fn new(archive: &'a Archive) -> Self {
-        Self {
-            archive,
-            hash: Sha256::new(),
-            received: 0,
-        }
+        Self { archive, hash: Sha256::new(), received: 0 }
     }
 
     /// Takes the next piece.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         self.received += bytes.len() as u64;
         if self.received > self.archive.bytes {
-            return Err(Problem::Content(format!(
-                "it has more than the expected {} bytes",
-                self.archive.bytes
-            )));
+            return Err(Problem::Content(format!("it has more than the expected {} bytes", self.archive.bytes)));
         }
         self.hash.update(bytes);
         Ok(())
@@ -293,9 +256,7 @@ mod tests {
     fn verify(entry: &Entry, bytes: &[u8], step: usize) -> (Result<String, Problem>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let mut verifier = Verifier::new(entry, folder.path()).unwrap();
-        let taken = bytes
-            .chunks(step)
-            .try_for_each(|piece| verifier.take(piece));
+        let taken = bytes.chunks(step).try_for_each(|piece| verifier.take(piece));
         let result = match taken {
             Ok(()) => verifier.finish(),
             Err(problem) => {
@@ -307,12 +268,7 @@ mod tests {
             assert_eq!(std::fs::read(folder.path().join("file")).unwrap(), TEXT);
         }
         let names = std::fs::read_dir(folder.path()).unwrap();
-        (
-            result,
-            names
-                .map(|f| f.unwrap().file_name().into_string().unwrap())
-                .collect(),
-        )
+        (result, names.map(|f| f.unwrap().file_name().into_string().unwrap()).collect())
     }
 
     #[test]
@@ -330,14 +286,9 @@ mod tests {
     #[test]
     fn a_file_known_by_its_download_is_accepted_only_as_published() {
         let entry = entry(None, Some(&gzip(TEXT, 9)));
-        assert_eq!(
-            verify(&entry, &gzip(TEXT, 9), 5).0.unwrap(),
-            hex(Sha256::digest(TEXT))
-        );
+        assert_eq!(verify(&entry, &gzip(TEXT, 9), 5).0.unwrap(), hex(Sha256::digest(TEXT)));
         for other in [gzip(TEXT, 0), TEXT.to_vec()] {
-            let Err(Problem::Content(reason)) = verify(&entry, &other, 5).0 else {
-                panic!("accepted")
-            };
+            let Err(Problem::Content(reason)) = verify(&entry, &other, 5).0 else { panic!("accepted") };
             assert!(reason.contains("as published, compressed"), "{reason}");
         }
     }
@@ -349,29 +300,15 @@ mod tests {
         *flipped.last_mut().unwrap() ^= 1;
         let cases: [(&str, Vec<u8>, &str); 6] = [
             ("empty", Vec::new(), "0 of 46 bytes"),
-            (
-                "other text",
-                b"score patching, score matching, score matching".to_vec(),
-                "expected",
-            ),
-            (
-                "too long",
-                [TEXT, b"!"].concat(),
-                "more than the expected 46 bytes",
-            ),
-            (
-                "gzip bomb",
-                gzip(&[0; 100_000], 9),
-                "more than the expected 46 bytes",
-            ),
+            ("other text", b"score patching, score matching, score matching".to_vec(), "expected"),
+            ("too long", [TEXT, b"!"].concat(), "more than the expected 46 bytes"),
+            ("gzip bomb", gzip(&[0; 100_000], 9), "more than the expected 46 bytes"),
             ("truncated", whole[..whole.len() - 9].to_vec(), "end early"),
             ("bad checksum", flipped, "corrupt"),
         ];
         for (name, bytes, expected) in cases {
             let (result, names) = verify(&entry(Some(TEXT), None), &bytes, 7);
-            let Err(Problem::Content(reason)) = result else {
-                panic!("{name}: {result:?}")
-            };
+            let Err(Problem::Content(reason)) = result else { panic!("{name}: {result:?}") };
             assert!(reason.contains(expected), "{name}: {reason}");
             assert!(names.is_empty(), "{name}: {names:?}");
         }

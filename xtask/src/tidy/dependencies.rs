@@ -14,23 +14,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fokker-sde", &["fokker-tensor"]),
     ("fokker-data", &["fokker-tensor"]),
     ("fokker-metrics", &["fokker-tensor"]),
-    (
-        "fokker-models",
-        &["fokker-tensor", "fokker-nn", "fokker-sde"],
-    ),
+    ("fokker-models", &["fokker-tensor", "fokker-nn", "fokker-sde"]),
     ("fokker-solve", &["fokker-tensor", "fokker-sde"]),
     ("fokker-guidance", &["fokker-tensor", "fokker-sde"]),
     (
         "fokker-train",
-        &[
-            "fokker-tensor",
-            "fokker-nn",
-            "fokker-sde",
-            "fokker-models",
-            "fokker-solve",
-            "fokker-data",
-            "fokker-metrics",
-        ],
+        &["fokker-tensor", "fokker-nn", "fokker-sde", "fokker-models", "fokker-solve", "fokker-data", "fokker-metrics"],
     ),
     ("fokker", LIBRARIES),
     ("conformance", &["fokker", "*"]),
@@ -58,20 +47,14 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 continue;
             }
         };
-        let Some(package) = table
-            .get("package")
-            .and_then(|p| p.get("name"))
-            .and_then(Value::as_str)
-        else {
+        let Some(package) = table.get("package").and_then(|p| p.get("name")).and_then(Value::as_str) else {
             continue;
         };
         for (name, value) in dependencies(&table) {
             let line = line_of(text, name);
             findings.extend(direction(path, line, package, name));
             if value.get("workspace").and_then(Value::as_bool) != Some(true) {
-                let message = format!(
-                    "{name}: state it in [workspace.dependencies] and write {name}.workspace = true"
-                );
+                let message = format!("{name}: state it in [workspace.dependencies] and write {name}.workspace = true");
                 findings.push(Finding::new(path, line, message));
             }
             used.push(name.to_owned());
@@ -85,12 +68,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 fn dependencies(table: &Table) -> Vec<(&str, &Value)> {
     let platforms = table.get("target").and_then(Value::as_table);
     let mut found = Vec::new();
-    for scope in std::iter::once(table).chain(
-        platforms
-            .into_iter()
-            .flat_map(Table::values)
-            .filter_map(Value::as_table),
-    ) {
+    for scope in std::iter::once(table).chain(platforms.into_iter().flat_map(Table::values).filter_map(Value::as_table)) {
         for kind in TABLES {
             if let Some(listed) = scope.get(kind).and_then(Value::as_table) {
                 found.extend(listed.iter().map(|(name, value)| (name.as_str(), value)));
@@ -101,29 +79,20 @@ fn dependencies(table: &Table) -> Vec<(&str, &Value)> {
 }
 
 fn is_ours(package: &str) -> bool {
-    package == "fokker"
-        || package == "conformance"
-        || package == "xtask"
-        || package.starts_with("fokker-")
+    package == "fokker" || package == "conformance" || package == "xtask" || package.starts_with("fokker-")
 }
 
 /// A dependency within the workspace must go in an allowed direction.
 fn direction(path: &Path, line: usize, package: &str, dependency: &str) -> Option<Finding> {
     let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == package) else {
-        let message = format!(
-            "{package} is not in the table of allowed dependencies (xtask/src/tidy/dependencies.rs)"
-        );
+        let message = format!("{package} is not in the table of allowed dependencies (xtask/src/tidy/dependencies.rs)");
         return Some(Finding::new(path, line, message));
     };
     let any_library = allowed.contains(&"*") && dependency.starts_with("fokker-");
     if !is_ours(dependency) || any_library || allowed.contains(&dependency) {
         return None;
     }
-    Some(Finding::new(
-        path,
-        line,
-        format!("{package} may not depend on {dependency}"),
-    ))
+    Some(Finding::new(path, line, format!("{package} may not depend on {dependency}")))
 }
 
 /// Versions that are stated for the workspace but used by no crate.
@@ -132,20 +101,11 @@ fn unused(tree: &Tree, used: &[String]) -> Vec<Finding> {
         return Vec::new();
     };
     let table: Table = text.parse().unwrap_or_default();
-    let stated = table
-        .get("workspace")
-        .and_then(|w| w.get("dependencies"))
-        .and_then(Value::as_table);
+    let stated = table.get("workspace").and_then(|w| w.get("dependencies")).and_then(Value::as_table);
     let names = stated.into_iter().flat_map(Table::keys);
     names
         .filter(|name| !used.contains(name))
-        .map(|name| {
-            Finding::warning(
-                Path::new("Cargo.toml"),
-                line_of(text, name),
-                format!("no crate uses {name}"),
-            )
-        })
+        .map(|name| Finding::warning(Path::new("Cargo.toml"), line_of(text, name), format!("no crate uses {name}")))
         .collect()
 }
 
@@ -154,19 +114,14 @@ fn line_of(text: &str, name: &str) -> usize {
     let mut in_dependencies = false;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if let Some(header) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             in_dependencies = header.ends_with("dependencies");
             if header.ends_with(&format!("dependencies.{name}")) {
                 return index + 1;
             }
         } else if in_dependencies {
             let key = line.trim_start_matches('"');
-            let after = key
-                .strip_prefix(name)
-                .map(|rest| rest.trim_start_matches('"').trim_start());
+            let after = key.strip_prefix(name).map(|rest| rest.trim_start_matches('"').trim_start());
             if after.is_some_and(|rest| rest.starts_with(['=', '.'])) {
                 return index + 1;
             }
@@ -182,10 +137,7 @@ mod tests {
 
     fn found(package: &str, lines: &str) -> Vec<String> {
         let text = format!("[package]\nname = \"{package}\"\n{lines}");
-        check(&tree(&[("m/Cargo.toml", &text)]))
-            .into_iter()
-            .map(|f| f.to_string())
-            .collect()
+        check(&tree(&[("m/Cargo.toml", &text)])).into_iter().map(|f| f.to_string()).collect()
     }
 
     #[test]
@@ -198,24 +150,13 @@ mod tests {
             ("conformance", "fokker"),
             ("fokker-solve", "serde"),
         ] {
-            assert_eq!(
-                found(
-                    package,
-                    &format!("[dependencies]\n{dependency}.workspace = true\n")
-                ),
-                [""; 0]
-            );
+            assert_eq!(found(package, &format!("[dependencies]\n{dependency}.workspace = true\n")), [""; 0]);
         }
     }
 
     #[test]
     fn forbidden_directions_are_found_in_every_kind_of_table() {
-        for table in [
-            "dependencies",
-            "dev-dependencies",
-            "build-dependencies",
-            "target.'cfg(unix)'.dependencies",
-        ] {
+        for table in ["dependencies", "dev-dependencies", "build-dependencies", "target.'cfg(unix)'.dependencies"] {
             for (package, dependency) in [
                 ("fokker-solve", "fokker-nn"),
                 ("fokker-solve", "fokker-models"),
@@ -226,12 +167,7 @@ mod tests {
                 ("xtask", "fokker-data"),
             ] {
                 let lines = format!("[{table}]\n{dependency}.workspace = true\n");
-                assert_eq!(
-                    found(package, &lines),
-                    [format!(
-                        "m/Cargo.toml:4: {package} may not depend on {dependency}"
-                    )]
-                );
+                assert_eq!(found(package, &lines), [format!("m/Cargo.toml:4: {package} may not depend on {dependency}")]);
             }
         }
     }
@@ -244,29 +180,13 @@ mod tests {
 
     #[test]
     fn versions_outside_the_workspace_table_are_found() {
-        for line in [
-            "serde = \"1\"",
-            "serde = { version = \"1\" }",
-            "serde.version = \"1\"",
-        ] {
+        for line in ["serde = \"1\"", "serde = { version = \"1\" }", "serde.version = \"1\""] {
             let found = found("fokker-sde", &format!("[dependencies]\n{line}\n"));
             assert_eq!(found.len(), 1, "{line}");
-            assert!(
-                found[0].starts_with("m/Cargo.toml:4: serde: state it in [workspace.dependencies]"),
-                "{found:?}"
-            );
+            assert!(found[0].starts_with("m/Cargo.toml:4: serde: state it in [workspace.dependencies]"), "{found:?}");
         }
-        assert_eq!(
-            found("fokker-sde", "[dependencies.serde]\nworkspace = true\n"),
-            [""; 0]
-        );
-        assert_eq!(
-            found(
-                "fokker-sde",
-                "[dependencies]\nserde = { workspace = true }\n"
-            ),
-            [""; 0]
-        );
+        assert_eq!(found("fokker-sde", "[dependencies.serde]\nworkspace = true\n"), [""; 0]);
+        assert_eq!(found("fokker-sde", "[dependencies]\nserde = { workspace = true }\n"), [""; 0]);
     }
 
     #[test]
@@ -276,10 +196,7 @@ mod tests {
         let findings = check(&tree(&[("Cargo.toml", root), ("m/Cargo.toml", member)]));
         assert_eq!(findings.len(), 1);
         assert!(findings[0].is_warning);
-        assert_eq!(
-            findings[0].to_string(),
-            "Cargo.toml:3: warning: no crate uses libm"
-        );
+        assert_eq!(findings[0].to_string(), "Cargo.toml:3: warning: no crate uses libm");
     }
 
     #[test]

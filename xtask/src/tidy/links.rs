@@ -15,16 +15,8 @@ pub(super) fn check(tree: &Tree, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding>
             let folder = path.parent().unwrap_or(Path::new(""));
             match inside(&folder.join(file)) {
                 Some(resolved) if exists(&resolved) => {}
-                Some(_) => findings.push(Finding::new(
-                    path,
-                    line,
-                    format!("the link leads to no file: {target}"),
-                )),
-                None => findings.push(Finding::new(
-                    path,
-                    line,
-                    format!("the link leads out of the repository: {target}"),
-                )),
+                Some(_) => findings.push(Finding::new(path, line, format!("the link leads to no file: {target}"))),
+                None => findings.push(Finding::new(path, line, format!("the link leads out of the repository: {target}"))),
             }
         }
     }
@@ -55,10 +47,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
     let mut fence: Option<&str> = None;
     for (index, line) in text.lines().enumerate() {
         let trimmed = line.trim_start();
-        if let Some(mark) = ["```", "~~~"]
-            .into_iter()
-            .find(|mark| trimmed.starts_with(mark))
-        {
+        if let Some(mark) = ["```", "~~~"].into_iter().find(|mark| trimmed.starts_with(mark)) {
             fence = match fence {
                 None => Some(mark),
                 Some(open) if open == mark => None,
@@ -75,10 +64,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
                 found.push((index + 1, target.to_owned()));
             }
         }
-        let definition = prose
-            .trim_start()
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("]: "));
+        let definition = prose.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("]: "));
         if let Some(target) = definition.and_then(|(_, rest)| rest.split_whitespace().next()) {
             found.push((index + 1, target.trim_matches(['<', '>']).to_owned()));
         }
@@ -117,15 +103,8 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<String> {
-        let exists = |path: &Path| {
-            ["docs/a.md", "README.md", "docs/x (1).png"]
-                .iter()
-                .any(|p| path == Path::new(p))
-        };
-        check(&tree(&[("docs/page.md", text)]), &exists)
-            .into_iter()
-            .map(|f| f.to_string())
-            .collect()
+        let exists = |path: &Path| ["docs/a.md", "README.md", "docs/x (1).png"].iter().any(|p| path == Path::new(p));
+        check(&tree(&[("docs/page.md", text)]), &exists).into_iter().map(|f| f.to_string()).collect()
     }
 
     #[test]
@@ -136,9 +115,7 @@ mod tests {
             "[t](a.md \"title\")\n[ref]: ./a.md\n",
             "`[code](missing.md)`\n",
             "```\n[code](missing.md)\n```\n",
-            "an index a[0](x) in `code`, [x]\n"
-                .replace("(x)", " (x)")
-                .as_str(),
+            "an index a[0](x) in `code`, [x]\n".replace("(x)", " (x)").as_str(),
         ] {
             assert_eq!(found(text), [""; 0], "{text}");
         }
@@ -147,30 +124,12 @@ mod tests {
     #[test]
     fn links_that_lead_nowhere_are_found() {
         for (text, expected) in [
-            (
-                "\n[a](b.md)\n",
-                "docs/page.md:2: the link leads to no file: b.md",
-            ),
-            (
-                "[a](a.md) [b](b.md#x)\n",
-                "docs/page.md:1: the link leads to no file: b.md#x",
-            ),
-            (
-                "[ref]: b.md\n",
-                "docs/page.md:1: the link leads to no file: b.md",
-            ),
-            (
-                "```\n```\n[a](b.md)\n",
-                "docs/page.md:3: the link leads to no file: b.md",
-            ),
-            (
-                "[a](../../other/a.md)\n",
-                "docs/page.md:1: the link leads out of the repository: ../../other/a.md",
-            ),
-            (
-                "[a](/docs/a.md)\n",
-                "docs/page.md:1: the link leads out of the repository: /docs/a.md",
-            ),
+            ("\n[a](b.md)\n", "docs/page.md:2: the link leads to no file: b.md"),
+            ("[a](a.md) [b](b.md#x)\n", "docs/page.md:1: the link leads to no file: b.md#x"),
+            ("[ref]: b.md\n", "docs/page.md:1: the link leads to no file: b.md"),
+            ("```\n```\n[a](b.md)\n", "docs/page.md:3: the link leads to no file: b.md"),
+            ("[a](../../other/a.md)\n", "docs/page.md:1: the link leads out of the repository: ../../other/a.md"),
+            ("[a](/docs/a.md)\n", "docs/page.md:1: the link leads out of the repository: /docs/a.md"),
         ] {
             assert_eq!(found(text), [expected], "{text}");
         }

@@ -25,32 +25,18 @@ struct Finding {
 
 impl Finding {
     fn new(path: &Path, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            line,
-            message: message.into(),
-            is_warning: false,
-        }
+        Self { path: path.to_path_buf(), line, message: message.into(), is_warning: false }
     }
 
     fn warning(path: &Path, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            is_warning: true,
-            ..Self::new(path, line, message)
-        }
+        Self { is_warning: true, ..Self::new(path, line, message) }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_warning { "warning: " } else { "" };
-        write!(
-            f,
-            "{}:{}: {kind}{}",
-            self.path.display(),
-            self.line,
-            self.message
-        )
+        write!(f, "{}:{}: {kind}{}", self.path.display(), self.line, self.message)
     }
 }
 
@@ -63,8 +49,7 @@ impl Tree {
     fn read(root: &Path) -> Outcome<Self> {
         let mut files = Vec::new();
         for path in run::tracked_files(root)? {
-            let bytes = std::fs::read(root.join(&path))
-                .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+            let bytes = std::fs::read(root.join(&path)).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
             // Pictures, arrays and the like are not text.
             if let Ok(text) = String::from_utf8(bytes) {
                 files.push((path, text));
@@ -73,10 +58,7 @@ impl Tree {
         Ok(Self { files })
     }
 
-    fn with_extension<'a>(
-        &'a self,
-        extension: &'a str,
-    ) -> impl Iterator<Item = (&'a Path, &'a str)> {
+    fn with_extension<'a>(&'a self, extension: &'a str) -> impl Iterator<Item = (&'a Path, &'a str)> {
         self.files
             .iter()
             .filter(move |(path, _)| path.extension().is_some_and(|e| e == extension))
@@ -84,10 +66,7 @@ impl Tree {
     }
 
     fn get(&self, path: &str) -> Option<&str> {
-        self.files
-            .iter()
-            .find(|(p, _)| p == Path::new(path))
-            .map(|(_, text)| text.as_str())
+        self.files.iter().find(|(p, _)| p == Path::new(path)).map(|(_, text)| text.as_str())
     }
 }
 
@@ -101,10 +80,7 @@ pub(crate) fn run() -> Outcome {
     for finding in &findings {
         println!("{finding}");
     }
-    let errors = findings
-        .iter()
-        .filter(|finding| !finding.is_warning)
-        .count();
+    let errors = findings.iter().filter(|finding| !finding.is_warning).count();
     match errors {
         0 => {
             println!("tidy: {} files in order", tree.files.len());
@@ -134,9 +110,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
 /// Tabs, blanks at line ends, and the newline at the end of the file.
 fn whitespace(path: &Path, text: &str) -> Vec<Finding> {
     // Written by tools or lawyers: their form is not ours to choose.
-    let is_generated = path
-        .extension()
-        .is_some_and(|e| e == "snap" || e == "lock" || e == "svg" || e == "json");
+    let is_generated = path.extension().is_some_and(|e| e == "snap" || e == "lock" || e == "svg" || e == "json");
     let is_licence = path.to_string_lossy().starts_with("LICENSE");
     if is_generated || is_licence || text.is_empty() {
         return Vec::new();
@@ -147,11 +121,7 @@ fn whitespace(path: &Path, text: &str) -> Vec<Finding> {
             findings.push(Finding::new(path, index + 1, "tab"));
         }
         if line.ends_with([' ', '\t']) {
-            findings.push(Finding::new(
-                path,
-                index + 1,
-                "blank at the end of the line",
-            ));
+            findings.push(Finding::new(path, index + 1, "blank at the end of the line"));
         }
     }
     let lines = text.lines().count();
@@ -159,17 +129,9 @@ fn whitespace(path: &Path, text: &str) -> Vec<Finding> {
         findings.push(Finding::new(path, 1, "carriage return"));
     }
     if !text.ends_with('\n') {
-        findings.push(Finding::new(
-            path,
-            lines,
-            "no newline at the end of the file",
-        ));
+        findings.push(Finding::new(path, lines, "no newline at the end of the file"));
     } else if text.ends_with("\n\n") {
-        findings.push(Finding::new(
-            path,
-            lines,
-            "blank line at the end of the file",
-        ));
+        findings.push(Finding::new(path, lines, "blank line at the end of the file"));
     }
     findings
 }
@@ -187,15 +149,8 @@ fn machine_paths(path: &Path, text: &str) -> Vec<Finding> {
                 let continues = |c: char| c.is_alphanumeric() || "._-~$}*/)>".contains(c);
                 before.ends_with("file://") || !before.ends_with(continues)
             };
-            if line
-                .match_indices(folder.as_str())
-                .any(|(at, _)| is_start(at))
-            {
-                findings.push(Finding::new(
-                    path,
-                    index + 1,
-                    format!("absolute path of a machine: {folder}…"),
-                ));
+            if line.match_indices(folder.as_str()).any(|(at, _)| is_start(at)) {
+                findings.push(Finding::new(path, index + 1, format!("absolute path of a machine: {folder}…")));
             }
         }
     }
@@ -210,17 +165,9 @@ fn length(path: &Path, text: &str) -> Option<Finding> {
         return None;
     }
     Some(if lines > MOST_LINES {
-        Finding::new(
-            path,
-            MOST_LINES + 1,
-            format!("{lines} lines, at most {MOST_LINES}: split it by meaning"),
-        )
+        Finding::new(path, MOST_LINES + 1, format!("{lines} lines, at most {MOST_LINES}: split it by meaning"))
     } else {
-        Finding::warning(
-            path,
-            MANY_LINES + 1,
-            format!("{lines} lines, which is many (at most {MOST_LINES})"),
-        )
+        Finding::warning(path, MANY_LINES + 1, format!("{lines} lines, which is many (at most {MOST_LINES})"))
     })
 }
 
@@ -233,36 +180,19 @@ fn changelog(tree: &Tree) -> Option<Finding> {
     let version = tree
         .get("Cargo.toml")
         .and_then(|text| text.parse::<toml::Table>().ok())
-        .and_then(|table| {
-            Some(
-                table
-                    .get("workspace")?
-                    .get("package")?
-                    .get("version")?
-                    .as_str()?
-                    .to_owned(),
-            )
-        });
+        .and_then(|table| Some(table.get("workspace")?.get("package")?.get("version")?.as_str()?.to_owned()));
     let version = version.unwrap_or_default();
     let is_section = |line: &str| {
         let Some(title) = line.strip_prefix("## ") else {
             return false;
         };
-        let name: &str = title
-            .trim_start_matches('[')
-            .split([']', ' '])
-            .next()
-            .unwrap_or_default();
+        let name: &str = title.trim_start_matches('[').split([']', ' ']).next().unwrap_or_default();
         name.eq_ignore_ascii_case("unreleased") || (!version.is_empty() && name == version)
     };
     if text.lines().any(is_section) {
         return None;
     }
-    Some(Finding::new(
-        path,
-        1,
-        format!("neither a section '## Unreleased' nor one for version {version}"),
-    ))
+    Some(Finding::new(path, 1, format!("neither a section '## Unreleased' nor one for version {version}")))
 }
 
 #[cfg(test)]
@@ -271,19 +201,11 @@ mod tests {
 
     /// A tree of files given as path and text.
     pub(super) fn tree(files: &[(&str, &str)]) -> Tree {
-        Tree {
-            files: files
-                .iter()
-                .map(|(path, text)| (PathBuf::from(path), (*text).to_owned()))
-                .collect(),
-        }
+        Tree { files: files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect() }
     }
 
     fn messages(findings: impl IntoIterator<Item = Finding>) -> Vec<String> {
-        findings
-            .into_iter()
-            .map(|finding| finding.to_string())
-            .collect()
+        findings.into_iter().map(|finding| finding.to_string()).collect()
     }
 
     #[test]
@@ -292,22 +214,10 @@ mod tests {
         assert_eq!(messages(whitespace(path, "fine\nfine too\n")), [""; 0]);
         assert_eq!(messages(whitespace(path, "")), [""; 0]);
         assert_eq!(messages(whitespace(path, "a\n\tb\n")), ["a.md:2: tab"]);
-        assert_eq!(
-            messages(whitespace(path, "a \nb\n")),
-            ["a.md:1: blank at the end of the line"]
-        );
-        assert_eq!(
-            messages(whitespace(path, "a\nb")),
-            ["a.md:2: no newline at the end of the file"]
-        );
-        assert_eq!(
-            messages(whitespace(path, "a\n\n")),
-            ["a.md:2: blank line at the end of the file"]
-        );
-        assert_eq!(
-            messages(whitespace(path, "a\r\n")),
-            ["a.md:1: carriage return"]
-        );
+        assert_eq!(messages(whitespace(path, "a \nb\n")), ["a.md:1: blank at the end of the line"]);
+        assert_eq!(messages(whitespace(path, "a\nb")), ["a.md:2: no newline at the end of the file"]);
+        assert_eq!(messages(whitespace(path, "a\n\n")), ["a.md:2: blank line at the end of the file"]);
+        assert_eq!(messages(whitespace(path, "a\r\n")), ["a.md:1: carriage return"]);
         assert_eq!(messages(whitespace(Path::new("a.snap"), "a \n\n")), [""; 0]);
     }
 
@@ -318,15 +228,7 @@ mod tests {
             for prefix in ["", "see ", "\"", "`", "=", "(", "file://"] {
                 assert_eq!(found(format!("{prefix}/{name}/x")), 1, "{prefix}/{name}/x");
             }
-            for prefix in [
-                "src",
-                "$dir",
-                "~",
-                "https://a.example",
-                "${dir}",
-                "..",
-                "https:/",
-            ] {
+            for prefix in ["src", "$dir", "~", "https://a.example", "${dir}", "..", "https:/"] {
                 assert_eq!(found(format!("{prefix}/{name}/x")), 0, "{prefix}/{name}/x");
             }
             assert_eq!(found(format!("/{name}")), 0);
@@ -348,15 +250,8 @@ mod tests {
     #[test]
     fn the_changelog_needs_a_current_section() {
         let cargo = "[workspace.package]\nversion = \"0.3.0\"\n";
-        let of = |text: &str| {
-            changelog(&tree(&[("Cargo.toml", cargo), ("CHANGELOG.md", text)])).is_none()
-        };
-        for good in [
-            "## Unreleased\n",
-            "## [Unreleased]\n",
-            "# C\n## 0.3.0 - 2030-01-01\n",
-            "## [0.3.0]\n",
-        ] {
+        let of = |text: &str| changelog(&tree(&[("Cargo.toml", cargo), ("CHANGELOG.md", text)])).is_none();
+        for good in ["## Unreleased\n", "## [Unreleased]\n", "# C\n## 0.3.0 - 2030-01-01\n", "## [0.3.0]\n"] {
             assert!(of(good), "{good}");
         }
         for bad in ["", "## 0.2.0\n", "## 0.3.01\n", "Unreleased\n"] {
@@ -373,10 +268,7 @@ mod tests {
                 "Cargo.toml",
                 "[workspace.package]\nversion = \"0.1.0\"\n[workspace.dependencies]\nfokker-nn = { path = \"crates/nn\" }\n",
             ),
-            (
-                "crates/sde/Cargo.toml",
-                "[package]\nname = \"fokker-sde\"\n[dependencies]\nfokker-nn.workspace = true\n",
-            ),
+            ("crates/sde/Cargo.toml", "[package]\nname = \"fokker-sde\"\n[dependencies]\nfokker-nn.workspace = true\n"),
             ("crates/sde/src/lib.rs", "fn f() { todo!() }\n"),
             ("notes.md", &format!("{home}me\n")),
         ]);

@@ -9,14 +9,8 @@ const UNSAFE_HOME: &str = "crates/tensor";
 /// Checks one source file.
 pub(super) fn check(path: &Path, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if path.file_name().is_some_and(|name| name == "utils.rs")
-        || path.components().any(|c| c.as_os_str() == "utils")
-    {
-        findings.push(Finding::new(
-            path,
-            1,
-            "named utils: name it after what it does",
-        ));
+    if path.file_name().is_some_and(|name| name == "utils.rs") || path.components().any(|c| c.as_os_str() == "utils") {
+        findings.push(Finding::new(path, 1, "named utils: name it after what it does"));
     }
     let is_crate_root = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");
     if is_crate_root && !text.starts_with("//!") {
@@ -29,11 +23,7 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<Finding> {
             }
         }
         if !path.starts_with(UNSAFE_HOME) && words(line).any(|(_, word)| word == "unsafe") {
-            findings.push(Finding::new(
-                path,
-                index + 1,
-                format!("unsafe outside {UNSAFE_HOME}"),
-            ));
+            findings.push(Finding::new(path, index + 1, format!("unsafe outside {UNSAFE_HOME}")));
         }
     }
     findings
@@ -47,8 +37,7 @@ fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn has_macro(line: &str, name: &str) -> bool {
-    words(line)
-        .any(|(at, word)| word == name && line[at + word.len()..].trim_start().starts_with('!'))
+    words(line).any(|(at, word)| word == name && line[at + word.len()..].trim_start().starts_with('!'))
 }
 
 /// The text with comments, strings and characters blanked out; lines stay where they are.
@@ -66,11 +55,7 @@ fn code(text: &str) -> String {
             _ => 0,
         };
         if skipped > 0 {
-            out.extend(
-                rest[..skipped]
-                    .chars()
-                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            out.extend(rest[..skipped].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
             rest = &rest[skipped..];
             after_identifier = false;
         } else {
@@ -135,9 +120,7 @@ fn prefixed_string(text: &str) -> usize {
     }
     let start = letters + 1 + hashes + 1;
     let close = format!("\"{}", "#".repeat(hashes));
-    text[start..]
-        .find(&close)
-        .map_or(text.len(), |at| start + at + close.len())
+    text[start..].find(&close).map_or(text.len(), |at| start + at + close.len())
 }
 
 /// Length of the character literal `text` begins with; 0 if it is a lifetime.
@@ -162,10 +145,7 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        check(Path::new(path), text)
-            .into_iter()
-            .map(|f| f.to_string())
-            .collect()
+        check(Path::new(path), text).into_iter().map(|f| f.to_string()).collect()
     }
 
     #[test]
@@ -197,21 +177,14 @@ mod tests {
             "let bar = 1; let x = \"s\"; unsafe { f() }\n",
             "/* a */ unsafe { f() }\n",
         ] {
-            assert_eq!(
-                found("crates/nn/src/a.rs", text),
-                ["crates/nn/src/a.rs:1: unsafe outside crates/tensor"],
-                "{text}"
-            );
+            assert_eq!(found("crates/nn/src/a.rs", text), ["crates/nn/src/a.rs:1: unsafe outside crates/tensor"], "{text}");
         }
     }
 
     #[test]
     fn lines_are_counted_through_literals_and_comments() {
         let text = "let a = \"\n\n\";\n/*\n*/\ntodo!();\n";
-        assert_eq!(
-            found("crates/nn/src/a.rs", text),
-            ["crates/nn/src/a.rs:6: todo!"]
-        );
+        assert_eq!(found("crates/nn/src/a.rs", text), ["crates/nn/src/a.rs:6: todo!"]);
     }
 
     #[test]
@@ -227,11 +200,7 @@ mod tests {
         let text = "todo!()\nunimplemented! ()\ndbg!(x)\nlet todo = 1;\nmy_todo!()\n";
         assert_eq!(
             found("xtask/src/a.rs", text),
-            [
-                "xtask/src/a.rs:1: todo!",
-                "xtask/src/a.rs:2: unimplemented!",
-                "xtask/src/a.rs:3: dbg!"
-            ]
+            ["xtask/src/a.rs:1: todo!", "xtask/src/a.rs:2: unimplemented!", "xtask/src/a.rs:3: dbg!"]
         );
     }
 

@@ -56,9 +56,7 @@ pub(super) fn get(url: &str, offset: u64, validator: Option<&str>) -> Answer {
     let (parts, body) = response.into_parts();
     let text = |name: header::HeaderName| header_text(&parts.headers, &name);
     match parts.status {
-        StatusCode::OK
-            if text(header::CONTENT_TYPE).is_some_and(|t| t.starts_with("text/html")) =>
-        {
+        StatusCode::OK if text(header::CONTENT_TYPE).is_some_and(|t| t.starts_with("text/html")) => {
             Answer::Refused("answered with a web page instead of the file".into())
         }
         StatusCode::OK => Answer::Whole(Body {
@@ -66,28 +64,20 @@ pub(super) fn get(url: &str, offset: u64, validator: Option<&str>) -> Answer {
             validator: validator_of(&parts.headers),
             reader: Box::new(body.into_reader()),
         }),
-        StatusCode::PARTIAL_CONTENT => {
-            match content_range(text(header::CONTENT_RANGE).unwrap_or_default()) {
-                Some((Some(start), total)) if start == offset => Answer::Rest(Body {
-                    total,
-                    validator: None,
-                    reader: Box::new(body.into_reader()),
-                }),
-                _ => Answer::BadRange(format!(
-                    "asked for the bytes from {offset} on, it sent '{}'",
-                    text(header::CONTENT_RANGE).unwrap_or("no range")
-                )),
+        StatusCode::PARTIAL_CONTENT => match content_range(text(header::CONTENT_RANGE).unwrap_or_default()) {
+            Some((Some(start), total)) if start == offset => {
+                Answer::Rest(Body { total, validator: None, reader: Box::new(body.into_reader()) })
             }
-        }
-        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
-            match content_range(text(header::CONTENT_RANGE).unwrap_or_default()) {
-                Some((_, Some(total))) if total == offset => Answer::NothingLeft,
-                _ => Answer::BadRange(format!("has no bytes after {offset}")),
-            }
-        }
-        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            Answer::Broken(format!("HTTP {status}"))
-        }
+            _ => Answer::BadRange(format!(
+                "asked for the bytes from {offset} on, it sent '{}'",
+                text(header::CONTENT_RANGE).unwrap_or("no range")
+            )),
+        },
+        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => match content_range(text(header::CONTENT_RANGE).unwrap_or_default()) {
+            Some((_, Some(total))) if total == offset => Answer::NothingLeft,
+            _ => Answer::BadRange(format!("has no bytes after {offset}")),
+        },
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Answer::Broken(format!("HTTP {status}")),
         status => Answer::Refused(format!("HTTP {status}")),
     }
 }
@@ -99,8 +89,7 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<
 /// The strong ETag, or else the date of the last change (RFC 9110, section 13.1.5: weak tags do not serve).
 fn validator_of(headers: &HeaderMap) -> Option<String> {
     let tag = header_text(headers, &header::ETAG).filter(|tag| !tag.starts_with("W/"));
-    tag.or_else(|| header_text(headers, &header::LAST_MODIFIED))
-        .map(str::to_owned)
+    tag.or_else(|| header_text(headers, &header::LAST_MODIFIED)).map(str::to_owned)
 }
 
 /// First byte and size of the file out of `bytes 5-9/10`, `bytes 5-9/*` or `bytes */10`.
@@ -110,11 +99,7 @@ fn content_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
         "*" => None,
         range => Some(range.split_once('-')?.0.parse().ok()?),
     };
-    let total = if total == "*" {
-        None
-    } else {
-        Some(total.parse().ok()?)
-    };
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
     Some((start, total))
 }
 
@@ -139,15 +124,9 @@ mod tests {
     #[test]
     fn a_weak_tag_gives_way_to_the_date() {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::LAST_MODIFIED,
-            "Tue, 01 Jan 2019 00:00:00 GMT".parse().unwrap(),
-        );
+        headers.insert(header::LAST_MODIFIED, "Tue, 01 Jan 2019 00:00:00 GMT".parse().unwrap());
         headers.insert(header::ETAG, "W/\"a\"".parse().unwrap());
-        assert_eq!(
-            validator_of(&headers).unwrap(),
-            "Tue, 01 Jan 2019 00:00:00 GMT"
-        );
+        assert_eq!(validator_of(&headers).unwrap(), "Tue, 01 Jan 2019 00:00:00 GMT");
         headers.insert(header::ETAG, "\"a\"".parse().unwrap());
         assert_eq!(validator_of(&headers).unwrap(), "\"a\"");
     }
