@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod conv2d;
+pub mod group_norm;
 pub mod matmul;
 pub mod reduce;
 pub mod shape;
