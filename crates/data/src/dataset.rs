@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::DataError;
-use crate::standin::Tensor;
+use fokker_tensor::Tensor;
 
 /// Rows of a data set, ready for a network.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use crate::dataset::{Batch, Dataset};
 use crate::draws::{Draws, stream};
 use crate::error::DataError;
-use crate::standin::Tensor;
+use fokker_tensor::Tensor;
 
 /// The nominal number of rows of a generated set.
 pub(crate) const EPOCH: usize = 50_000;

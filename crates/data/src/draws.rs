@@ -1,6 +1,7 @@
 //! Keyed draws: every number a data set or a loader uses comes from `(seed, stream, sample)`.
 
-use crate::standin::{Noise, PhiloxRng};
+use fokker_tensor::Noise;
+use fokker_tensor::noise::PhiloxRng;
 use ndarray_rand::rand::RngCore;
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 

@@ -10,7 +10,7 @@ use crate::dataset::{Batch, Dataset};
 use crate::draws::{Draws, stream};
 use crate::error::DataError;
 use crate::order::Order;
-use crate::standin::Tensor;
+use fokker_tensor::Tensor;
 
 /// How a data set is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,16 +212,17 @@ fn make(dataset: &dyn Dataset, config: &LoaderConfig, order: &mut Order, positio
         return Ok(batch);
     }
     let flipped = |position| Draws::new(config.seed, stream("flip"), position).below(2) == 1;
-    let x = flip(&batch.x, &positions.map(flipped).collect::<Vec<_>>());
-    Ok(Batch { x, ..batch })
+    let x = flip(batch.x, &positions.map(flipped).collect::<Vec<_>>());
+    Ok(Batch { x, labels: batch.labels })
 }
 
 /// Images `[B, H, W, C]` with those that are marked mirrored left to right.
-fn flip(images: &Tensor, marked: &[bool]) -> Tensor {
+fn flip(images: Tensor, marked: &[bool]) -> Tensor {
     let &[_, height, width, channels] = images.shape() else {
         panic!("images to flip have shape [B, H, W, C], not {:?}", images.shape());
     };
-    let mut x = images.to_vec::<f32>();
+    let shape = images.shape().to_vec();
+    let mut x = images.into_vec::<f32>();
     let size = height * width * channels;
     for (image, _) in x.chunks_exact_mut(size).zip(marked).filter(|&(_, &marked)| marked) {
         for row in image.chunks_exact_mut(width * channels) {
@@ -232,7 +233,7 @@ fn flip(images: &Tensor, marked: &[bool]) -> Tensor {
             }
         }
     }
-    Tensor::from_vec(images.shape(), x)
+    Tensor::from_vec(&shape, x)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::atomic::atomic_write;
 use super::picture::{Grid, Picture};
 use super::scatter::Scatter;
 use crate::error::DataError;
-use crate::standin::Tensor;
+use fokker_tensor::Tensor;
 
 /// How a trajectory is shown.
 #[derive(Clone, Debug)]

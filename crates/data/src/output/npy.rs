@@ -10,7 +10,7 @@ use ndarray_npy::npy::header::Header;
 
 use super::atomic::atomic_write;
 use crate::error::DataError;
-use crate::standin::{Dtype, Tensor};
+use fokker_tensor::{Dtype, Tensor};
 
 /// Writes a tensor of any shape as `.npy`, in its own dtype (`<f4` or `<f8`), [atomically](atomic_write).
 ///

@@ -9,7 +9,7 @@ use image::codecs::png::PngEncoder;
 
 use super::atomic::atomic_write;
 use crate::error::DataError;
-use crate::standin::{Dtype, Tensor};
+use fokker_tensor::Tensor;
 
 /// An 8-bit picture, grey or RGB.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -153,10 +153,7 @@ impl Picture {
 
 /// The nearest byte of each value; a cast saturates and takes NaN to 0.
 fn to_bytes(x: &Tensor) -> Vec<u8> {
-    match x.dtype() {
-        Dtype::F32 => x.as_slice::<f32>().iter().map(|&x| (127.5 * (x + 1.0)).round() as u8).collect(),
-        Dtype::F64 => x.as_slice::<f64>().iter().map(|&x| (127.5 * (x + 1.0)).round() as u8).collect(),
-    }
+    x.to_vec::<f64>().into_iter().map(|x| (127.5 * (x + 1.0)).round() as u8).collect()
 }
 
 #[cfg(test)]

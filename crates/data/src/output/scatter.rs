@@ -1,7 +1,7 @@
 //! Pictures of point sets: a smoothed density on a dark ground.
 
 use super::picture::Picture;
-use crate::standin::Tensor;
+use fokker_tensor::Tensor;
 
 /// How points of the plane become a picture.
 ///
@@ -22,7 +22,7 @@ pub struct Scatter {
 }
 
 impl Default for Scatter {
-    /// 512 pixels over `[-2.5, 2.5]²`, which holds all of this crate's densities.
+    /// 512 pixels over `[-2.5, 2.5]²`, which holds this crate's densities but for strays.
     fn default() -> Self {
         Scatter { side: 512, centre: [0.0, 0.0], half_width: 2.5, blur: 2.0 }
     }
@@ -40,7 +40,8 @@ const COLOURS: [[f64; 3]; 7] = [
 ];
 
 impl Scatter {
-    /// The default options, with the square fitted to the points: 1 % of the points at each edge is not waited for.
+    /// The default options, with a square that holds the points but for strays: in each coordinate the lowest and the highest
+    /// hundredth decide nothing.
     ///
     /// # Panics
     /// When `points` is not `[N, 2]`.

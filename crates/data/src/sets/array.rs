@@ -37,6 +37,8 @@ struct Named {
 }
 
 impl Source for Array {
+    const READS_FILES: bool = true;
+
     fn open(&self, base: &Path) -> Result<Box<dyn Dataset>, DataError> {
         let path = base.join(&self.path);
         let bytes = std::fs::read(&path).map_err(|source| DataError::read(&path, source))?;

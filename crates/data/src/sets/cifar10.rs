@@ -28,6 +28,8 @@ pub struct Cifar10 {
 }
 
 impl Source for Cifar10 {
+    const READS_FILES: bool = true;
+
     fn open(&self, base: &Path) -> Result<Box<dyn Dataset>, DataError> {
         let path = base.join(&self.path);
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());

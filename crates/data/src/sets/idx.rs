@@ -54,6 +54,8 @@ pub enum Split {
 }
 
 impl Source for Idx {
+    const READS_FILES: bool = true;
+
     fn open(&self, base: &Path) -> Result<Box<dyn Dataset>, DataError> {
         let (images, labels) = match (&self.path, &self.images) {
             (Some(folder), None) if self.labels.is_none() => self.in_folder(&base.join(folder))?,

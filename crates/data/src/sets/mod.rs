@@ -11,6 +11,9 @@ use crate::error::DataError;
 
 /// A data set that a configuration describes.
 pub(crate) trait Source {
+    /// Whether the samples come from files, not from a seed.
+    const READS_FILES: bool = false;
+
     /// Opens the set; relative paths are taken from `base`.
     fn open(&self, base: &Path) -> Result<Box<dyn Dataset>, DataError>;
 }
@@ -36,6 +39,14 @@ macro_rules! data_sets {
             /// The kind's name, as in `kind = "moons"`.
             pub fn kind(&self) -> &'static str {
                 match self { $(DataConfig::$Type(_) => $kind,)* }
+            }
+
+            /// Whether the samples come from files, not from a seed.
+            pub fn reads_files(&self) -> bool {
+                fn of<S: Source>(_: &S) -> bool {
+                    S::READS_FILES
+                }
+                match self { $(DataConfig::$Type(source) => of(source),)* }
             }
 
             /// Opens the data set; relative paths are taken from `base`, usually the configuration's folder.
@@ -70,6 +81,12 @@ pub use idx::Split;
 pub use images::{Colour, LabelSource, Size};
 
 impl DataConfig {
+    /// Every data set that needs no file, with its defaults: what tests and listings go through.
+    pub fn generated() -> Vec<DataConfig> {
+        let all = DataConfig::KINDS.iter().filter_map(|(kind, _)| DataConfig::with_defaults(kind).ok());
+        all.filter(|config| !config.reads_files()).collect()
+    }
+
     /// A kind with all its defaults.
     ///
     /// # Errors
@@ -82,3 +99,6 @@ impl DataConfig {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

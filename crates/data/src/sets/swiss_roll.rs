@@ -6,8 +6,8 @@
 //! x = t (cos t, sin t) / 7 + noise · ε,   ε ~ N(0, I)
 //! ```
 //!
-//! The radius runs from 0.67 to 2.02, neighbouring turns are 0.90 apart, and each coordinate has a variance of
-//! about 1.
+//! The radius runs from 0.67 to 2.02, neighbouring turns are 0.90 apart; the mean is about
+//! `(0.3, 0)` and each coordinate has a variance of about 1.
 
 use std::f64::consts::PI;
 use std::path::Path;

@@ -24,7 +24,7 @@ use crate::density::{EPOCH, positive_len};
 use crate::draws::{Draws, stream};
 use crate::error::DataError;
 use crate::sets::Source;
-use crate::standin::Tensor;
+use fokker_tensor::Tensor;
 use strokes::{DIGITS, Stroke};
 
 const SIDE: usize = 28;

@@ -99,6 +99,8 @@ impl Colour {
 }
 
 impl Source for Images {
+    const READS_FILES: bool = true;
+
     fn open(&self, base: &Path) -> Result<Box<dyn Dataset>, DataError> {
         if let Some(size) = self.size
             && size.sides().iter().any(|&side| !(1..=1 << 14).contains(&side))
