@@ -38,21 +38,14 @@ pub enum DataError {
         expected: String,
     },
     /// Two images of one data set differ in size or colour.
-    #[error(
-        "images of mixed {what}: {} is {first_is}, but {} is {second_is}; {hint}",
-        first.display(), second.display()
-    )]
+    #[error("images of mixed {what}: {first}, but {second}; {hint}")]
     Mixed {
         /// `size` or `colour`.
         what: &'static str,
-        /// The image that set the size or colour.
-        first: PathBuf,
-        /// What it is.
-        first_is: String,
-        /// The first image that differs.
-        second: PathBuf,
-        /// What that one is.
-        second_is: String,
+        /// The image that set the size or colour, and what it is.
+        first: String,
+        /// The first image that differs, and what that one is.
+        second: String,
         /// The option that makes them alike.
         hint: &'static str,
     },

@@ -22,7 +22,7 @@ pub struct Movie {
     pub rest: Duration,
     /// The layout of images.
     pub grid: Grid,
-    /// The view of points; `None` fits it to the last frame.
+    /// The view of points; `None` fits it to the last frame, which also gives the brightest colour its meaning.
     pub scatter: Option<Scatter>,
 }
 
@@ -34,7 +34,7 @@ impl Default for Movie {
 
 impl Movie {
     /// One picture for each state: a grid for images `[B, H, W, C]`, one image for `[H, W, C]`, a density picture for
-    /// points `[N, 2]`.
+    /// points `[N, 2]`, all with the same colours for the same density.
     ///
     /// # Panics
     /// When a state has any other shape.
@@ -43,7 +43,8 @@ impl Movie {
         let Some(last) = states.last() else { return Vec::new() };
         match last.rank() {
             2 => {
-                let scatter = self.scatter.clone().unwrap_or_else(|| Scatter::fitted(last));
+                let mut scatter = self.scatter.clone().unwrap_or_else(|| Scatter::fitted(last));
+                scatter.brightest = Some(scatter.brightest.unwrap_or_else(|| scatter.brightest_of(last)));
                 states.iter().map(|state| scatter.picture(state)).collect()
             }
             3 => states.iter().map(Picture::from_tensor).collect(),

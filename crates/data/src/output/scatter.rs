@@ -6,9 +6,8 @@ use fokker_tensor::Tensor;
 /// How points of the plane become a picture.
 ///
 /// The picture is square and shows `[-half_width, half_width]²` around `centre`, with the second coordinate upwards.
-/// Points are counted in pixels, the counts smoothed with a Gaussian and coloured by density: the brightest colour
-/// stands for the 99.5th percentile of the density over the pixels that have any, so that one crowded pixel does not
-/// darken the rest.
+/// Points are counted in pixels, the counts smoothed with a Gaussian and coloured by density. Points outside the square, or
+/// not finite, are left out.
 #[derive(Clone, Debug)]
 pub struct Scatter {
     /// Pixels in a row and in a column; at least 2.
@@ -19,12 +18,15 @@ pub struct Scatter {
     pub half_width: f64,
     /// Standard deviation of the smoothing in pixels; 0 leaves the plain counts.
     pub blur: f64,
+    /// The smoothed count that gets the brightest colour; `None` for the picture's own
+    /// [`brightest`](Scatter::brightest_of).
+    pub brightest: Option<f64>,
 }
 
 impl Default for Scatter {
     /// 512 pixels over `[-2.5, 2.5]²`, which holds this crate's densities but for strays.
     fn default() -> Self {
-        Scatter { side: 512, centre: [0.0, 0.0], half_width: 2.5, blur: 2.0 }
+        Scatter { side: 512, centre: [0.0, 0.0], half_width: 2.5, blur: 2.0, brightest: None }
     }
 }
 
@@ -57,7 +59,7 @@ impl Scatter {
             }
         };
         let (x, y) = (range(0), range(1));
-        let half_width = 0.55 * (x.1 - x.0).max(y.1 - y.0);
+        let half_width = 0.6 * (x.1 - x.0).max(y.1 - y.0);
         Scatter {
             centre: [(x.0 + x.1) / 2.0, (y.0 + y.1) / 2.0],
             half_width: if half_width > 0.0 { half_width } else { 1.0 },
@@ -65,18 +67,26 @@ impl Scatter {
         }
     }
 
-    /// An RGB picture of points `[N, 2]`; those outside the square, or not finite, are left out.
+    /// An RGB picture of points `[N, 2]`.
     ///
     /// # Panics
     /// When `points` is not `[N, 2]`, or the options are out of range.
     #[track_caller]
     pub fn picture(&self, points: &Tensor) -> Picture {
         let density = self.density(&coordinates(points));
-        let mut inked: Vec<f64> = density.iter().copied().filter(|&d| d > 1e-3).collect();
-        inked.sort_by(f64::total_cmp);
-        let brightest = if inked.is_empty() { 1.0 } else { inked[(inked.len() - 1) * 995 / 1000] };
+        let brightest = self.brightest.unwrap_or_else(|| high_percentile(&density));
         let pixels = density.iter().flat_map(|&d| colour((d / brightest).powf(0.6))).collect();
         Picture::new(self.side, self.side, 3, pixels)
+    }
+
+    /// The 99.5th percentile of the smoothed counts over the pixels that have any, so that one crowded pixel does not
+    /// darken the rest. What several pictures share if their colours are to mean the same.
+    ///
+    /// # Panics
+    /// As [`Scatter::picture`].
+    #[track_caller]
+    pub fn brightest_of(&self, points: &Tensor) -> f64 {
+        high_percentile(&self.density(&coordinates(points)))
     }
 
     /// Smoothed counts, in rows from the top.
@@ -86,6 +96,7 @@ impl Scatter {
         assert!(side >= 2, "a scatter picture has at least 2 pixels a side, not {side}");
         assert!(self.half_width > 0.0 && self.half_width.is_finite(), "half_width is {}", self.half_width);
         assert!((0.0..=side as f64).contains(&self.blur), "blur is {}", self.blur);
+        assert!(self.brightest.is_none_or(|d| d > 0.0), "brightest is {:?}", self.brightest);
         let mut counts = vec![0.0; side * side];
         for point in xy.chunks_exact(2) {
             let scale = side as f64 / (2.0 * self.half_width);
@@ -105,6 +116,12 @@ impl Scatter {
         let across = blur_rows(&counts, side, &weights);
         transpose(&blur_rows(&transpose(&across, side), side, &weights), side)
     }
+}
+
+fn high_percentile(density: &[f64]) -> f64 {
+    let mut inked: Vec<f64> = density.iter().copied().filter(|&d| d > 1e-3).collect();
+    inked.sort_by(f64::total_cmp);
+    if inked.is_empty() { 1.0 } else { inked[(inked.len() - 1) * 995 / 1000] }
 }
 
 /// The points' coordinates, `x, y` in turn.
@@ -157,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_point_lights_its_own_pixel_with_the_second_coordinate_upwards() {
-        let scatter = Scatter { side: 8, centre: [1.0, 0.0], half_width: 4.0, blur: 0.0 };
+        let scatter = Scatter { side: 8, centre: [1.0, 0.0], half_width: 4.0, blur: 0.0, brightest: None };
         let points = Tensor::from_vec(&[3, 2], vec![-1.5_f32, 2.5, 90.0, 0.0, f32::NAN, 0.0]);
         let picture = scatter.picture(&points);
         let dark = brightness(&picture, 0, 0);
@@ -184,7 +201,16 @@ mod tests {
         let points = Tensor::from_vec(&[4, 2], vec![10.0_f64, 0.0, 14.0, 1.0, 11.0, -1.0, 12.0, 0.0]);
         let scatter = Scatter::fitted(&points);
         assert_eq!(scatter.centre, [12.0, 0.0]);
-        assert!((scatter.half_width - 2.2).abs() < 1e-12);
+        assert!((scatter.half_width - 2.4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn pictures_with_one_brightest_count_share_their_colours() {
+        let scatter = Scatter { side: 8, half_width: 4.0, blur: 0.0, brightest: Some(4.0), ..Scatter::default() };
+        let of = |n: usize| scatter.picture(&Tensor::from_vec(&[n, 2], vec![0.5_f64; 2 * n]));
+        let at = |n| brightness(&of(n), 3, 4);
+        assert!(at(0) < at(1) && at(1) < at(2) && at(2) < at(4) && at(4) == at(9));
+        assert_eq!(scatter.brightest_of(&Tensor::from_vec(&[3, 2], vec![0.5_f64; 6])), 3.0);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use super::{Colour, Images};
 use crate::error::DataError;
 
+/// The largest image that memory is taken for, in bytes.
+const AT_MOST: u64 = 512 << 20;
+
 /// An image's bytes in rows, channels last.
 pub(super) struct Decoded {
     pub(super) height: usize,
@@ -31,6 +34,11 @@ pub(super) fn decode(path: &Path, bytes: &[u8], options: &Images) -> Result<Deco
     }
     let corrupt = |error: image::ImageError| wrong(format!("unreadable ({error})"), "a whole PNG or JPEG file");
     let mut decoder = reader.into_decoder().map_err(corrupt)?;
+    let total = decoder.total_bytes();
+    if total > AT_MOST {
+        let (width, height) = decoder.dimensions();
+        return Err(wrong(format!("{height}x{width} pixels"), "at most 512 MiB of pixels"));
+    }
     let orientation = decoder.orientation().map_err(corrupt)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(corrupt)?;
     image.apply_orientation(orientation);

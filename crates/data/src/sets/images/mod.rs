@@ -156,12 +156,10 @@ impl Images {
         name: &str,
         image: &Decoded,
     ) -> Result<(), DataError> {
-        let mixed = |what, first_is, second_is, hint| DataError::Mixed {
+        let mixed = |what, first_is: String, second_is: String, hint| DataError::Mixed {
             what,
-            first: store.path_of(first_name),
-            first_is,
-            second: store.path_of(name),
-            second_is,
+            first: format!("{} is {first_is}", store.path_of(first_name).display()),
+            second: format!("{} is {second_is}", store.path_of(name).display()),
             hint,
         };
         if (image.height, image.width) != (first.height, first.width) {

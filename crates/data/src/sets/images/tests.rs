@@ -289,6 +289,18 @@ fn damaged_images_are_errors_that_name_the_file() {
 }
 
 #[test]
+fn an_announced_size_takes_no_memory() {
+    let mut bytes = grey(2, 2, 0);
+    // The header chunk's width and height, then its checksum.
+    bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+    let message = error_of(&[("a.png", bytes)]);
+    assert!(message.contains("a.png: the image is 65536x65536 pixels, expected at most"), "{message}");
+}
+
+#[test]
 fn empty_folders_and_bad_archives_are_errors() {
     let empty = error_of(&[("readme.txt", b"nothing here".to_vec())]);
     assert!(empty.contains("without images, expected files ending in .png, .jpg or .jpeg"), "{empty}");
