@@ -249,7 +249,7 @@ fn cosine_has_the_closed_form_of_nichol_and_dhariwal_equation_17() {
 #[test]
 fn noise_levels_keep_their_digits_next_to_the_data() {
     // Leading terms as t → 0, where 1 − α² has lost everything.
-    let t = 1e-14;
+    let t = 1e-14_f64;
     for (kind, sigma) in [("vp", (0.1 * t).sqrt()), ("sub-vp", 0.1 * t), ("edm", t), ("flow", t)] {
         let sde = SdeConfig::from_kind(kind).unwrap();
         close("sigma near 0", &sde, sde.sigma(t), sigma, 1e-6);
@@ -578,5 +578,6 @@ fn samples_of_a_mixture_have_its_mean_and_covariance_and_depend_only_on_their_in
         }
     }
     let later = model.sample(10, Noise::new(11, 0), 25);
-    assert_eq!(later.to_vec::<f64>(), x.slice(0, 25..35).to_vec::<f64>());
+    // Not bit for bit: the order of additions in a matrix product may depend on the number of rows.
+    assert!(max_difference(&later, &x.slice(0, 25..35)) < 1e-14);
 }
