@@ -1,1 +1,56 @@
-//! solve
+//! Time grids, ODE and SDE solvers, and the sampler.
+//!
+//! A [`Sampler`] runs a [`Solver`] over a [`Grid`] of times, from noise to data. It sees nothing of a model but its
+//! [`Denoiser`](fokker_sde::Denoiser), so that every solver is tested with exact ones.
+//!
+//! ```
+//! use fokker_sde::{Cond, Covariance, Edm, GaussianMixture};
+//! use fokker_solve::{GridConfig, Heun, Karras, Sampler, Step};
+//! use fokker_tensor::Noise;
+//!
+//! // Two clusters, and the exact model of them.
+//! let cluster = Covariance::Isotropic(0.01);
+//! let model = GaussianMixture::new(
+//!     Edm::default(),
+//!     &[0.5, 0.5],
+//!     &[vec![-1.0, 0.0], vec![1.0, 0.0]],
+//!     &[cluster.clone(), cluster],
+//! );
+//!
+//! // EDM's sampler: Heun on a Karras grid of 18 steps, the last of which denoises.
+//! let grid = GridConfig { steps: 18, spacing: Karras::default().into(), ..GridConfig::default() };
+//! let sampler = Sampler::new(&model, Heun::default(), grid.build(&Edm::default())?)?;
+//! let mut times = Vec::new();
+//! let mut observer = |step: &Step<'_>| times.push(step.t);
+//! let samples = sampler.sample(&[100, 2], &Cond::NONE, Noise::new(42, 0), 0, &mut [&mut observer])?;
+//!
+//! assert_eq!(samples.nfe, 35);
+//! assert_eq!(times.len(), 18);
+//! let left = samples.x.to_vec::<f32>().chunks(2).filter(|p| (p[0] + 1.0).hypot(p[1]) < 0.5).count();
+//! let right = samples.x.to_vec::<f32>().chunks(2).filter(|p| (p[0] - 1.0).hypot(p[1]) < 0.5).count();
+//! assert!(left + right == 100 && left > 30 && right > 30);
+//! # Ok::<(), fokker_solve::SolveError>(())
+//! ```
+//!
+//! Solvers in a configuration file are tables with a tag: `kind = "predictor-corrector"`, then fields that differ from
+//! the defaults. [`SolverConfig::all`] lists them.
+
+mod combine;
+mod error;
+pub mod grid;
+mod observer;
+mod sampler;
+mod solver;
+mod solvers;
+mod spacings;
+mod threshold;
+
+pub use combine::combine;
+pub use error::SolveError;
+pub use grid::{Grid, GridConfig};
+pub use observer::{Observer, Step};
+pub use sampler::{Sampler, SamplerConfig, Samples, StateDtype};
+pub use solver::{Context, Kind, Solver, Stepper, noise_step};
+pub use solvers::{Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, StepSize};
+pub use spacings::{Karras, LogSnr, Spacing, Uniform};
+pub use threshold::Threshold;

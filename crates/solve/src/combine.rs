@@ -1,0 +1,83 @@
+//! Linear combinations of states, the only arithmetic solvers do on tensors.
+
+use fokker_tensor::{Device, Dtype, Element, Tensor};
+
+/// `a x + Σ_i c_i y_i`, all of one shape and type; coefficients in `f64`, rounded to the state's type once.
+///
+/// Terms with coefficient 0 are left out, whatever is in them. In one pass over memory and in `x`'s own buffer where
+/// nothing else uses it; recorded like any operation if a tensor is tracked.
+///
+/// # Panics
+/// If shapes or types differ.
+#[track_caller]
+pub fn combine(a: f64, x: Tensor, terms: &[(f64, &Tensor)]) -> Tensor {
+    for (_, y) in terms {
+        assert_eq!(x.shape(), y.shape(), "combine: shapes {:?} and {:?}", x.shape(), y.shape());
+        assert_eq!(x.dtype(), y.dtype(), "combine: types {} and {}", x.dtype(), y.dtype());
+    }
+    let terms: Vec<(f64, &Tensor)> = terms.iter().filter(|(c, _)| *c != 0.0).copied().collect();
+    if x.is_tracked() || terms.iter().any(|(_, y)| y.is_tracked()) {
+        return terms.iter().fold(&x * a, |sum, (c, y)| &sum + &(*y * *c));
+    }
+    match (x.device(), x.dtype()) {
+        (Device::Cpu, Dtype::F32) => in_place::<f32>(a, x, &terms),
+        (Device::Cpu, Dtype::F64) => in_place::<f64>(a, x, &terms),
+    }
+}
+
+fn in_place<T: Element>(a: f64, mut x: Tensor, terms: &[(f64, &Tensor)]) -> Tensor {
+    let scale = T::of(a);
+    let terms: Vec<(T, &[T])> = terms.iter().map(|(c, y)| (T::of(*c), y.as_slice::<T>())).collect();
+    x.update::<T>(|x| match terms[..] {
+        [] => x.iter_mut().for_each(|x| *x = scale * *x),
+        [(c, y)] => x.iter_mut().zip(y).for_each(|(x, &y)| *x = scale * *x + c * y),
+        [(c, y), (d, z)] => {
+            x.iter_mut().zip(y).zip(z).for_each(|((x, &y), &z)| *x = scale * *x + c * y + d * z);
+        }
+        [(c, y), (d, z), (e, w), ref rest @ ..] => {
+            x.iter_mut().zip(y).zip(z).zip(w).for_each(|(((x, &y), &z), &w)| *x = scale * *x + c * y + d * z + e * w);
+            for &(c, y) in rest {
+                x.iter_mut().zip(y).for_each(|(x, &y)| *x += c * y);
+            }
+        }
+    });
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn combinations_of_up_to_five_terms_agree_with_tensor_arithmetic_and_spare_shared_states() {
+        let noise = fokker_tensor::Noise::new(1, 0);
+        for dtype in [Dtype::F32, Dtype::F64] {
+            let tensors: Vec<Tensor> = (0..6).map(|i| noise.normal(&[3, 5], 0, i, dtype)).collect();
+            for n in 0..6 {
+                let terms: Vec<(f64, &Tensor)> = (0..n).map(|i| (0.3 * i as f64 - 0.5, &tensors[i + 1])).collect();
+                let before = tensors[0].to_vec::<f64>();
+                let found = combine(1.7, tensors[0].clone(), &terms).to_vec::<f64>();
+                assert_eq!(tensors[0].to_vec::<f64>(), before, "a state that is still in use must not change");
+                for (j, found) in found.iter().enumerate() {
+                    let sum: f64 = terms.iter().map(|(c, y)| c * y.to_vec::<f64>()[j]).sum();
+                    assert!((found - (1.7 * before[j] + sum)).abs() < 1e-6, "{n} terms: {found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_term_with_coefficient_zero_is_left_out_even_if_it_is_not_finite() {
+        let x = Tensor::ones(&[2], Dtype::F64);
+        let bad = Tensor::full(&[2], f64::INFINITY, Dtype::F64);
+        assert_eq!(combine(2.0, x, &[(0.0, &bad)]).to_vec::<f64>(), [2.0, 2.0]);
+    }
+
+    #[test]
+    fn a_tracked_combination_is_recorded() {
+        let x = Tensor::ones(&[2], Dtype::F64).track();
+        let y = Tensor::ones(&[2], Dtype::F64);
+        let loss = combine(3.0, x.clone(), &[(2.0, &y)]).square().sum_all();
+        assert_eq!(fokker_tensor::grad(loss, &[&x])[0].to_vec::<f64>(), [30.0, 30.0]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The [`Solver`] and [`Stepper`] traits, and what a stepper sees of the world.
+
+use std::fmt::Debug;
+
+use fokker_sde::{Cond, Denoiser, Sde, Times};
+use fokker_tensor::{Noise, Tensor};
+
+use crate::error::SolveError;
+use crate::grid::Grid;
+use crate::threshold::Threshold;
+
+/// What a solver integrates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The probability-flow ODE: the same noise gives the same sample at every step count, up to the error of the solver.
+    Ode,
+    /// A reverse SDE: fresh noise enters at every step.
+    Sde,
+}
+
+/// A numerical method that takes a state from noise to data.
+///
+/// A solver is a plain description; what it remembers along a trajectory lives in the [`Stepper`] it starts.
+pub trait Solver: Send + Sync + Debug {
+    /// The tag in configuration files and listings.
+    fn name(&self) -> &'static str;
+
+    /// The order of convergence in the step size: strong for ODE solvers, weak for SDE solvers.
+    fn order(&self) -> u32;
+
+    /// Whether the trajectory is deterministic.
+    fn kind(&self) -> Kind;
+
+    /// The evaluations of the denoiser for this many moves, a last denoising step not included; `None` if it depends on
+    /// the trajectory. This documents the cost: runs count.
+    fn evaluations(&self, moves: usize) -> Option<usize>;
+
+    /// Whether the numbers of the configuration make sense.
+    ///
+    /// # Errors
+    /// Names the field that does not.
+    fn check(&self) -> Result<(), SolveError> {
+        Ok(())
+    }
+
+    /// Begins a trajectory of one batch over `grid`: computes coefficients, forgets any history.
+    ///
+    /// # Errors
+    /// If the solver cannot take this process or grid.
+    fn start(&self, sde: &dyn Sde, grid: &Grid) -> Result<Box<dyn Stepper>, SolveError>;
+}
+
+/// A solver at work on one batch. Called once per interval of the grid, in order.
+pub trait Stepper {
+    /// Takes the state `x`, `[B, ...]`, from `cx.t` to `cx.s`.
+    ///
+    /// # Errors
+    /// If the denoiser's answer is not finite.
+    fn step(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError>;
+}
+
+/// What a stepper may use during one step: the denoiser, the times, and noise.
+pub struct Context<'a> {
+    /// The time of the state.
+    pub t: f64,
+    /// The time to reach.
+    pub s: f64,
+    pub(crate) denoiser: &'a dyn Denoiser,
+    pub(crate) cond: &'a Cond,
+    pub(crate) noise: Noise,
+    pub(crate) first_sample: u64,
+    pub(crate) index: usize,
+    pub(crate) total: usize,
+    pub(crate) threshold: &'a Threshold,
+    pub(crate) denoised: Option<Tensor>,
+}
+
+/// Draws per step that have keys of their own.
+pub(crate) const DRAWS: u32 = 256;
+
+/// The `step` in the key of draw number `draw` of step number `index`: `256 (index + 1) + draw`. Key 0 is the initial state's.
+///
+/// # Panics
+/// If there are more steps than keys, 2²⁴ − 1.
+#[track_caller]
+pub fn noise_step(index: usize, draw: u32) -> u32 {
+    let step = u32::try_from(index + 1).ok().and_then(|step| step.checked_mul(DRAWS));
+    step.expect("fewer than 2^24 steps") + draw
+}
+
+impl Context<'_> {
+    /// The process.
+    pub fn sde(&self) -> &dyn Sde {
+        self.denoiser.sde()
+    }
+
+    /// The number of this step, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// `x̂₀` for the state `x`, `[B, ...]`, at time `t`: one evaluation, thresholded as the sampler was told to, in the
+    /// state's type.
+    ///
+    /// # Errors
+    /// If it is not finite.
+    pub fn denoise(&mut self, x: &Tensor, t: f64) -> Result<Tensor, SolveError> {
+        self.denoise_each(x, &Times::Same(t))
+    }
+
+    /// The same with a time for each sample.
+    ///
+    /// # Errors
+    /// If it is not finite.
+    pub fn denoise_each(&mut self, x: &Tensor, t: &Times) -> Result<Tensor, SolveError> {
+        let denoised = self.denoiser.denoise(x, t, self.cond).to(x.dtype());
+        if !denoised.all_finite() {
+            return Err(self.not_finite(t.of(0), "the denoiser's answer", "; the model may have diverged in training"));
+        }
+        let denoised = self.threshold.apply(denoised);
+        self.denoised = Some(denoised.clone());
+        Ok(denoised)
+    }
+
+    /// Standard normal noise of the shape and type of `x`, `[B, ...]`, for draw number `draw < 256` of this step. Sample
+    /// `i` gets the same numbers in any batch: those of [`Noise::normal`] for step [`noise_step(index, draw)`](noise_step).
+    ///
+    /// # Panics
+    /// If there is no such draw.
+    #[track_caller]
+    pub fn normal(&self, draw: u32, x: &Tensor) -> Tensor {
+        assert!(draw < DRAWS, "a step has draws 0 to {}, asked for {draw}", DRAWS - 1);
+        self.noise.normal(x.shape(), self.first_sample, noise_step(self.index, draw), x.dtype())
+    }
+
+    pub(crate) fn not_finite(&self, t: f64, what: &'static str, hint: &'static str) -> SolveError {
+        SolveError::NotFinite { step: self.index + 1, total: self.total, t, what, hint }
+    }
+}

@@ -1,0 +1,753 @@
+//! Every solver on every SDE against exact answers, and the sampler around them.
+
+use fokker_sde::{
+    Cond, Counted, Counter, Covariance, Denoiser, Edm, Gaussian, GaussianMixture, LinearFlow, Quantity, Sde, SdeConfig, Times,
+    VarianceExploding, VariancePreserving, diffuse,
+};
+use fokker_solve::{
+    Ancestral, Ddim, Euler, EulerMaruyama, Grid, GridConfig, Heun, Karras, Kind, LogSnr, Observer, Predictor, PredictorCorrector,
+    Sampler, SamplerConfig, SolveError, Solver, SolverConfig, Spacing, StateDtype, Step, StepSize, Threshold, noise_step,
+};
+use fokker_tensor::{Dtype, Noise, Tensor};
+
+const NOISE: Noise = Noise { seed: 17, stream: 4 };
+
+/// Normally distributed data with a mean that is not 0 and variances that are not 1.
+fn gaussian(sde: impl Sde + 'static) -> Gaussian {
+    Gaussian::new(sde, &[0.5, -1.0], &Covariance::Full(vec![1.5, 0.6, 0.6, 0.5]))
+}
+
+/// Three clusters in the plane of different weights and shapes.
+fn mixture(sde: impl Sde + 'static) -> GaussianMixture {
+    GaussianMixture::new(
+        sde,
+        &[0.5, 0.3, 0.2],
+        &[vec![-1.0, -0.5], vec![1.0, -0.5], vec![0.2, 1.2]],
+        &[Covariance::Isotropic(0.04), Covariance::Diagonal(vec![0.02, 0.2]), Covariance::Full(vec![0.2, 0.1, 0.1, 0.1])],
+    )
+}
+
+fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.shape(), b.shape());
+    (&a.to(Dtype::F64) - &b.to(Dtype::F64)).abs().max_all().item()
+}
+
+/// The least-squares slope of `ln error` against `ln n`, negated: the observed order.
+fn fitted_order(steps: &[usize], errors: &[f64]) -> f64 {
+    let points: Vec<(f64, f64)> = steps.iter().zip(errors).map(|(n, e)| ((*n as f64).ln(), e.ln())).collect();
+    let count = points.len() as f64;
+    let mean = points.iter().fold((0.0, 0.0), |m, p| (m.0 + p.0 / count, m.1 + p.1 / count));
+    let covariance: f64 = points.iter().map(|p| (p.0 - mean.0) * (p.1 - mean.1)).sum();
+    -covariance / points.iter().map(|p| (p.0 - mean.0).powi(2)).sum::<f64>()
+}
+
+/// A uniform grid without last denoising step between two noise levels.
+fn interior_grid(sde: &dyn Sde, steps: usize, log_snr: (f64, f64)) -> Grid {
+    let config = GridConfig {
+        steps,
+        t_max: Some(sde.time_at_log_snr(log_snr.0)),
+        t_min: Some(sde.time_at_log_snr(log_snr.1)),
+        denoise_last: false,
+        ..GridConfig::default()
+    };
+    config.build(sde).unwrap()
+}
+
+fn solvers(kind: Kind) -> Vec<SolverConfig> {
+    let mut all = SolverConfig::all();
+    all.push(Ddim { eta: 0.7 }.into());
+    all.push(PredictorCorrector { predictor: Predictor::EulerMaruyama, corrections: 2, ..PredictorCorrector::default() }.into());
+    all.push(PredictorCorrector { predictor: Predictor::Ancestral, ..PredictorCorrector::default() }.into());
+    all.into_iter().filter(|solver| solver.kind() == kind).collect()
+}
+
+#[test]
+fn deterministic_solvers_have_their_order_on_every_sde() {
+    for sde in SdeConfig::all() {
+        let model = gaussian(sde.clone());
+        for solver in solvers(Kind::Ode) {
+            let steps = [40, 80, 160, 320];
+            let errors = steps.map(|n| {
+                let grid = interior_grid(&sde, n, (-3.0, 3.0));
+                let (t, s) = (grid.first(), grid.last());
+                let x_0 = model.sample(8, NOISE, 0);
+                let x = diffuse(&sde, &t.into(), &x_0, &NOISE.normal(&[8, 2], 0, 9, Dtype::F64));
+                let exact = model.flow(&x, t, s);
+                let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().state(Dtype::F64);
+                max_difference(&sampler.integrate(x, &Cond::NONE, NOISE, 0, &mut []).unwrap().x, &exact)
+            });
+            let order = fitted_order(&steps, &errors);
+            assert!(
+                (order - f64::from(solver.order())).abs() < 0.2,
+                "{} on {}: order {order:.3}, declared {}; errors {errors:?}",
+                solver.name(),
+                sde.name(),
+                solver.order()
+            );
+        }
+    }
+}
+
+#[test]
+fn deterministic_solvers_have_their_order_on_a_flow_that_starts_at_pure_noise() {
+    let sde = LinearFlow::default();
+    let model = gaussian(sde.clone());
+    for solver in solvers(Kind::Ode) {
+        let steps = [40, 80, 160, 320];
+        let errors = steps.map(|n| {
+            let grid = GridConfig { steps: n, t_min: Some(0.2), denoise_last: false, ..GridConfig::default() };
+            let x = NOISE.normal(&[8, 2], 0, 9, Dtype::F64);
+            let exact = model.flow(&x, 1.0, 0.2);
+            let sampler = Sampler::new(&model, solver.clone(), grid.build(&sde).unwrap()).unwrap().state(Dtype::F64);
+            max_difference(&sampler.integrate(x, &Cond::NONE, NOISE, 0, &mut []).unwrap().x, &exact)
+        });
+        let order = fitted_order(&steps, &errors);
+        assert!((order - f64::from(solver.order())).abs() < 0.2, "{}: order {order:.3}, errors {errors:?}", solver.name());
+    }
+}
+
+/// The mean and variance at the end of a trajectory of one-dimensional Gaussian data, exactly.
+///
+/// With a linear denoiser every step is `x_s = a x_t + b + Σ_j c_j z_j` with the same numbers for all samples. They are found
+/// from as many samples as there are unknowns, whose noise is known; then mean and variance are carried along.
+fn exact_moments(model: &Gaussian, solver: &SolverConfig, grid: Grid, draws: usize, start: (f64, f64)) -> (f64, f64) {
+    struct Steps(Vec<Vec<f64>>);
+    impl Observer for Steps {
+        fn start(&mut self, x: &Tensor, _t: f64, _first_sample: u64) {
+            self.0.push(x.to_vec::<f64>());
+        }
+        fn step(&mut self, step: &Step<'_>) {
+            self.0.push(step.x.to_vec::<f64>());
+        }
+    }
+    let unknowns = 2 + draws;
+    let mut seen = Steps(Vec::new());
+    let sampler = Sampler::new(model, solver.clone(), grid).unwrap().state(Dtype::F64);
+    sampler.sample(&[unknowns, 1], &Cond::NONE, NOISE, 0, &mut [&mut seen]).unwrap();
+    let (mut mean, mut variance) = start;
+    for (index, pair) in seen.0.windows(2).enumerate() {
+        let z: Vec<Vec<f64>> = (0..draws)
+            .map(|j| NOISE.normal(&[unknowns, 1], 0, noise_step(index, j as u32), Dtype::F64).to_vec::<f64>())
+            .collect();
+        let rows = (0..unknowns).map(|i| {
+            let mut row = vec![pair[0][i], 1.0];
+            row.extend(z.iter().map(|z| z[i]));
+            row.push(pair[1][i]);
+            row
+        });
+        let solution = solve_linear(rows.collect());
+        mean = solution[0] * mean + solution[1];
+        variance = solution[0].powi(2) * variance + solution[2..].iter().map(|c| c * c).sum::<f64>();
+    }
+    (mean, variance)
+}
+
+/// Solves a linear system given as augmented rows, by elimination with partial pivoting.
+fn solve_linear(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
+    let n = rows.len();
+    for k in 0..n {
+        let pivot = (k..n).max_by(|&i, &j| rows[i][k].abs().total_cmp(&rows[j][k].abs())).unwrap();
+        rows.swap(k, pivot);
+        let pivot_row = rows[k].clone();
+        for (i, row) in rows.iter_mut().enumerate() {
+            if i != k {
+                let factor = row[k] / pivot_row[k];
+                row.iter_mut().zip(&pivot_row).skip(k).for_each(|(x, p)| *x -= factor * p);
+            }
+        }
+    }
+    (0..n).map(|k| rows[k][n] / rows[k][k]).collect()
+}
+
+#[test]
+fn stochastic_solvers_have_their_weak_order_on_every_sde() {
+    let (mu, v) = (0.7, 0.4);
+    for sde in SdeConfig::all() {
+        let model = Gaussian::new(sde.clone(), &[mu], &Covariance::Isotropic(v));
+        for mut solver in solvers(Kind::Sde) {
+            if let SolverConfig::PredictorCorrector(solver) = &mut solver {
+                // A Langevin step of fixed size has an error of its own.
+                solver.corrections = 0;
+            }
+            let steps = [100, 200, 400, 800];
+            let errors = steps.map(|n| {
+                let grid = interior_grid(&sde, n, (-3.0, 3.0));
+                let at = |t: f64| (sde.alpha(t) * mu, sde.alpha(t).powi(2) * v + sde.sigma(t).powi(2));
+                let (exact, start) = (at(grid.last()), at(grid.first()));
+                let found = exact_moments(&model, &solver, grid, 1, start);
+                [(found.0 - exact.0).abs(), (found.1 - exact.1).abs()]
+            });
+            for (moment, what) in ["mean", "variance"].into_iter().enumerate() {
+                let errors = errors.map(|e| e[moment]);
+                if errors.iter().all(|e| *e < 1e-10) {
+                    continue; // exact but for rounding, as the mean by the posterior is
+                }
+                let order = fitted_order(&steps, &errors);
+                assert!(
+                    (order - f64::from(solver.order())).abs() < 0.2,
+                    "{what} of {solver:?} on {}: weak order {order:.3}; errors {errors:?}",
+                    sde.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn langevin_corrections_leave_the_noise_level_where_it_is() {
+    // The corrections add a bias of the second order in the signal-to-noise ratio and no more.
+    let (mu, v) = (0.7, 0.4);
+    for sde in SdeConfig::all() {
+        let model = Gaussian::new(sde.clone(), &[mu], &Covariance::Isotropic(v));
+        let grid = || interior_grid(&sde, 400, (-3.0, 6.0));
+        let at = |t: f64| (sde.alpha(t) * mu, sde.alpha(t).powi(2) * v + sde.sigma(t).powi(2));
+        let (exact, start) = (at(grid().last()), at(grid().first()));
+        let solver = PredictorCorrector { corrections: 2, ..PredictorCorrector::default() };
+        let found = exact_moments(&model, &solver.into(), grid(), 3, start);
+        assert!((found.0 - exact.0).abs() < 0.01, "mean on {}: {} and {}", sde.name(), found.0, exact.0);
+        assert!((found.1 / exact.1 - 1.0).abs() < 0.03, "variance on {}: {} and {}", sde.name(), found.1, exact.1);
+    }
+}
+
+#[test]
+fn every_solver_reaches_the_moments_and_weights_of_a_mixture_on_every_sde() {
+    let n = 2000;
+    for sde in SdeConfig::all() {
+        let model = mixture(sde.clone());
+        let (mean, covariance) = (model.mean(), model.covariance());
+        for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+            let grid = GridConfig {
+                steps: 250,
+                spacing: LogSnr::default().into(),
+                t_max: Some(sde.time_at_log_snr(-5.0)),
+                t_min: Some(sde.time_at_log_snr(8.0)),
+                ..GridConfig::default()
+            };
+            let sampler = Sampler::new(&model, solver.clone(), grid.build(&sde).unwrap()).unwrap().state(Dtype::F64);
+            let samples = sampler.sample(&[n, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x;
+            let rows: Vec<[f64; 2]> = samples.as_slice::<f64>().chunks(2).map(|p| [p[0], p[1]]).collect();
+            let average = |f: &dyn Fn(&[f64; 2]) -> f64| rows.iter().map(f).sum::<f64>() / n as f64;
+            let check = |what: &str, f: &dyn Fn(&[f64; 2]) -> f64, expected: f64| {
+                let found = average(f);
+                let spread = average(&|p| (f(p) - found).powi(2)).sqrt();
+                // Four standard errors, and 0.03 for 250 steps of a first-order method.
+                let bound = 4.0 * spread / (n as f64).sqrt() + 0.03;
+                assert!(
+                    (found - expected).abs() < bound,
+                    "{what} by {solver:?} on {}: {found:.4}, expected {expected:.4} ± {bound:.4}",
+                    sde.name()
+                );
+            };
+            for i in 0..2 {
+                check("mean", &|p| p[i], mean[i]);
+                for j in 0..=i {
+                    check("covariance", &|p| (p[i] - mean[i]) * (p[j] - mean[j]), covariance[2 * i + j]);
+                }
+            }
+            // The clusters are far enough apart for these lines to separate them but for a thousandth of each.
+            check("weight of cluster 0", &|p| f64::from(p[0] < 0.0 && p[1] < 0.25), 0.5);
+            check("weight of cluster 2", &|p| f64::from(p[1] > 0.4 && p[0] < 0.75), 0.2);
+        }
+    }
+}
+
+#[test]
+fn stochastic_solvers_may_start_at_pure_noise() {
+    let sde = LinearFlow::default();
+    let model = mixture(sde.clone());
+    for solver in solvers(Kind::Sde) {
+        let sampler =
+            Sampler::new(&model, solver.clone(), GridConfig::with_steps(200).build(&sde).unwrap()).unwrap().state(Dtype::F64);
+        let x = sampler.sample(&[2000, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x;
+        let mean = x.mean(&[0]).to_vec::<f64>();
+        for (found, expected) in mean.iter().zip(model.mean()) {
+            assert!((found - expected).abs() < 0.1, "mean by {solver:?}: {found}, expected {expected}");
+        }
+    }
+}
+
+/// The state after one step of `solver` from `x` at `t` to `s`, in `f64`.
+fn one_step(model: &dyn Denoiser, solver: impl Solver, x: &Tensor, t: f64, s: f64) -> Vec<f64> {
+    let grid = Grid::new(vec![t, s], false, model.sde()).unwrap();
+    let sampler = Sampler::new(model, solver, grid).unwrap().state(Dtype::F64);
+    sampler.integrate(x.clone(), &Cond::NONE, NOISE, 0, &mut []).unwrap().x.to_vec::<f64>()
+}
+
+#[track_caller]
+fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < tolerance * (1.0 + expected.abs()), "{found} and {expected}");
+    }
+}
+
+/// Five states at time `t`, and noise, score, `x̂₀` there.
+fn setting(model: &GaussianMixture, t: f64) -> (Tensor, Vec<f64>, Vec<f64>, Vec<f64>) {
+    let x_0 = model.sample(5, NOISE, 100);
+    let x = diffuse(model.sde(), &t.into(), &x_0, &NOISE.normal(&[5, 2], 0, 1, Dtype::F64));
+    let z = NOISE.normal(&[5, 2], 0, noise_step(0, 0), Dtype::F64).to_vec::<f64>();
+    let score = model.score(&x, &t.into(), &Cond::NONE).to_vec::<f64>();
+    let denoised = model.denoise(&x, &t.into(), &Cond::NONE).to_vec::<f64>();
+    (x, z, score, denoised)
+}
+
+#[test]
+fn euler_and_euler_maruyama_are_the_equations_of_song_et_al() {
+    for sde in SdeConfig::all() {
+        let model = mixture(sde.clone());
+        let (t, s) = (sde.time_at_log_snr(-1.0), sde.time_at_log_snr(0.0));
+        let (f, g2, h) = (sde.drift(t), sde.diffusion_squared(t), t - s);
+        let (x, z, score, _) = setting(&model, t);
+        let rows = x.to_vec::<f64>();
+        let ode: Vec<f64> = (0..10).map(|i| rows[i] - h * (f * rows[i] - 0.5 * g2 * score[i])).collect();
+        assert_close(&one_step(&model, Euler::default(), &x, t, s), &ode, 1e-11);
+        let reverse: Vec<f64> = (0..10).map(|i| rows[i] - h * (f * rows[i] - g2 * score[i]) + (g2 * h).sqrt() * z[i]).collect();
+        assert_close(&one_step(&model, EulerMaruyama::default(), &x, t, s), &reverse, 1e-11);
+    }
+}
+
+#[test]
+fn ancestral_and_ddim_are_the_equations_of_their_papers_on_a_discrete_ladder() {
+    let sde = VariancePreserving::default();
+    let model = mixture(sde.clone());
+    let (t, s) = (0.5, 0.45);
+    // DDPM's symbols: ᾱ_t, β_t = 1 − ᾱ_t/ᾱ_s, eq. 7.
+    let (bar_t, bar_s) = (sde.alpha(t).powi(2), sde.alpha(s).powi(2));
+    let beta = 1.0 - bar_t / bar_s;
+    let (x, z, _, x_0) = setting(&model, t);
+    let rows = x.to_vec::<f64>();
+    let posterior = beta * (1.0 - bar_s) / (1.0 - bar_t);
+    let ddpm: Vec<f64> = (0..10)
+        .map(|i| {
+            (bar_s.sqrt() * beta * x_0[i] + (1.0 - beta).sqrt() * (1.0 - bar_s) * rows[i]) / (1.0 - bar_t)
+                + posterior.sqrt() * z[i]
+        })
+        .collect();
+    assert_close(&one_step(&model, Ancestral::default(), &x, t, s), &ddpm, 1e-12);
+    assert_close(&one_step(&model, Ddim { eta: 1.0 }, &x, t, s), &ddpm, 1e-12);
+    // DDIM, eq. 12 and 16.
+    for eta in [0.0, 0.3] {
+        let sigma = eta * posterior.sqrt();
+        let ddim: Vec<f64> = (0..10)
+            .map(|i| {
+                let noise = (rows[i] - bar_t.sqrt() * x_0[i]) / (1.0 - bar_t).sqrt();
+                bar_s.sqrt() * x_0[i] + (1.0 - bar_s - sigma * sigma).sqrt() * noise + sigma * z[i]
+            })
+            .collect();
+        assert_close(&one_step(&model, Ddim { eta }, &x, t, s), &ddim, 1e-12);
+    }
+}
+
+#[test]
+fn predictor_corrector_is_algorithms_2_to_5_of_song_et_al() {
+    let no_correction = PredictorCorrector { corrections: 0, ..PredictorCorrector::default() };
+    // Algorithm 2: variance exploding.
+    let sde = VarianceExploding::default();
+    let model = mixture(sde.clone());
+    let (t, s) = (0.6, 0.57);
+    let (x, z, score, _) = setting(&model, t);
+    let rows = x.to_vec::<f64>();
+    let added = sde.sigma(t).powi(2) - sde.sigma(s).powi(2);
+    let expected: Vec<f64> = (0..10).map(|i| rows[i] + added * score[i] + added.sqrt() * z[i]).collect();
+    let predicted = one_step(&model, no_correction.clone(), &x, t, s);
+    assert_close(&predicted, &expected, 1e-11);
+    // Algorithm 3: variance preserving.
+    let sde = VariancePreserving::default();
+    let model = mixture(sde.clone());
+    let (x, z, score, _) = setting(&model, t);
+    let rows = x.to_vec::<f64>();
+    let beta = 1.0 - (sde.alpha(t) / sde.alpha(s)).powi(2);
+    let expected: Vec<f64> =
+        (0..10).map(|i| (2.0 - (1.0 - beta).sqrt()) * rows[i] + beta * score[i] + beta.sqrt() * z[i]).collect();
+    let predicted = one_step(&model, no_correction, &x, t, s);
+    assert_close(&predicted, &expected, 1e-11);
+    // Algorithm 5: its Langevin step, with both rules for its size.
+    let x = Tensor::from_vec(&[5, 2], predicted.clone());
+    let score = model.score(&x, &s.into(), &Cond::NONE).to_vec::<f64>();
+    let z = NOISE.normal(&[5, 2], 0, noise_step(0, 1), Dtype::F64).to_vec::<f64>();
+    for step_size in [StepSize::NoiseLevel, StepSize::Norms] {
+        let solver = PredictorCorrector { snr: 0.2, step_size, ..PredictorCorrector::default() };
+        let (before, _, _, _) = setting(&model, t);
+        let found = one_step(&model, solver, &before, t, s);
+        let expected: Vec<f64> = (0..10)
+            .map(|i| {
+                let own = i / 2 * 2..i / 2 * 2 + 2;
+                let norm = |v: &[f64]| v[own.clone()].iter().map(|x| x * x).sum::<f64>().sqrt();
+                let ratio = match step_size {
+                    StepSize::NoiseLevel => sde.sigma(s),
+                    StepSize::Norms => norm(&z) / norm(&score),
+                };
+                let epsilon = 2.0 * (1.0 - beta) * (0.2 * ratio).powi(2);
+                predicted[i] + epsilon * score[i] + (2.0 * epsilon).sqrt() * z[i]
+            })
+            .collect();
+        assert_close(&found, &expected, 1e-11);
+    }
+}
+
+#[test]
+fn heun_is_algorithm_1_of_karras_et_al_with_their_grid_and_last_step() {
+    let sde = Edm::default();
+    let model = mixture(sde.clone());
+    let n = 9;
+    let grid = GridConfig { steps: n, spacing: Karras::default().into(), ..GridConfig::default() };
+    let sampler = Sampler::new(&model, Heun::default(), grid.build(&sde).unwrap()).unwrap().state(Dtype::F64);
+    let samples = sampler.sample(&[4, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap();
+    // The algorithm without churn, for one number at a time but for the denoiser.
+    let mut times: Vec<f64> = (0..n)
+        .map(|i| {
+            let (high, low) = (80.0_f64.powf(1.0 / 7.0), 0.002_f64.powf(1.0 / 7.0));
+            (high + i as f64 / (n - 1) as f64 * (low - high)).powf(7.0)
+        })
+        .collect();
+    times.push(0.0);
+    let slope = |x: &Tensor, t: f64| &(x - &model.denoise(x, &t.into(), &Cond::NONE)) * (1.0 / t);
+    let mut x = &NOISE.normal(&[4, 2], 0, 0, Dtype::F64) * times[0];
+    for pair in times.windows(2) {
+        let (t, s) = (pair[0], pair[1]);
+        let d = slope(&x, t);
+        let mut next = &x + &(&d * (s - t));
+        if s != 0.0 {
+            next = &x + &(&(&d + &slope(&next, s)) * (0.5 * (s - t)));
+        }
+        x = next;
+    }
+    assert!(max_difference(&samples.x, &x) < 1e-11);
+    assert_eq!(samples.nfe, 2 * n - 1);
+}
+
+#[test]
+fn euler_is_ddim_where_paths_are_straight() {
+    for sde in [SdeConfig::Edm(Edm::default()), SdeConfig::LinearFlow(LinearFlow::default())] {
+        let model = mixture(sde.clone());
+        let run = |solver: SolverConfig| {
+            let sampler = Sampler::new(&model, solver, GridConfig::with_steps(12).build(&sde).unwrap()).unwrap();
+            sampler.state(Dtype::F64).sample(&[6, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x
+        };
+        assert!(max_difference(&run(Euler::default().into()), &run(Ddim::default().into())) < 1e-11, "{}", sde.name());
+    }
+}
+
+#[test]
+fn evaluations_are_as_documented_for_every_solver_and_grid() {
+    for sde in [SdeConfig::default(), SdeConfig::LinearFlow(LinearFlow::default())] {
+        let model = mixture(sde.clone());
+        for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+            for (steps, denoise_last) in [(1, true), (1, false), (2, true), (7, true), (7, false)] {
+                let grid = GridConfig { steps, denoise_last, ..GridConfig::default() }.build(&sde).unwrap();
+                assert_eq!(grid.steps(), steps);
+                let documented = solver.evaluations(grid.moves()).unwrap() + usize::from(denoise_last);
+                let sampler = Sampler::new(&model, solver.clone(), grid).unwrap();
+                let samples = sampler.sample_many(5, 2, &[2], &Cond::NONE, NOISE, 0, &mut []).unwrap();
+                assert_eq!(samples.nfe, documented, "{} with {steps} steps, {denoise_last}", solver.name());
+                assert_eq!(samples.evaluations, 3 * documented, "three batches");
+            }
+        }
+    }
+}
+
+/// Remembers initial states and every step.
+#[derive(Default)]
+struct Recorder {
+    starts: Vec<(Tensor, f64, u64)>,
+    steps: Vec<(usize, usize, f64, f64, Tensor, u64)>,
+}
+
+impl Observer for Recorder {
+    fn start(&mut self, x: &Tensor, t: f64, first_sample: u64) {
+        self.starts.push((x.clone(), t, first_sample));
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        assert!(step.denoised.is_some_and(|denoised| denoised.shape() == step.x.shape()));
+        self.steps.push((step.index, step.total, step.t, step.s, step.x.clone(), step.first_sample));
+    }
+}
+
+#[test]
+fn a_sample_does_not_depend_on_its_batch() {
+    for sde in SdeConfig::all() {
+        let model = mixture(sde.clone());
+        for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+            let grid = GridConfig::with_steps(8).build(&sde).unwrap();
+            let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().state(Dtype::F64);
+            let mut whole = Recorder::default();
+            let all = sampler.sample(&[11, 2], &Cond::NONE, NOISE, 0, &mut [&mut whole]).unwrap().x;
+            let mut parts = Recorder::default();
+            let many = sampler.sample_many(11, 3, &[2], &Cond::NONE, NOISE, 0, &mut [&mut parts]).unwrap().x;
+            let scale = 1.0 + all.abs().max_all().item();
+            assert!(max_difference(&all, &many) < 1e-10 * scale, "{solver:?} on {}", sde.name());
+            let later = sampler.sample(&[4, 2], &Cond::NONE, NOISE, 5, &mut []).unwrap().x;
+            assert!(max_difference(&all.slice(0, 5..9), &later) < 1e-10 * scale);
+            // The noise is the same to the last bit.
+            let joined: Vec<f64> = parts.starts.iter().flat_map(|(x, _, _)| x.to_vec::<f64>()).collect();
+            assert_eq!(whole.starts[0].0.to_vec::<f64>(), joined);
+            assert_eq!(parts.starts.iter().map(|s| s.2).collect::<Vec<_>>(), [0, 3, 6, 9]);
+        }
+    }
+}
+
+#[test]
+fn observers_see_every_step_from_the_prior_to_the_sample() {
+    let sde = VariancePreserving::default();
+    let model = mixture(sde.clone());
+    let grid = GridConfig::with_steps(5).build(&sde).unwrap();
+    let times = grid.times().to_vec();
+    let sampler = Sampler::new(&model, Euler::default(), grid).unwrap().state(Dtype::F64);
+    let (mut recorder, mut count) = (Recorder::default(), 0);
+    let mut counting = |_: &Step<'_>| count += 1;
+    let x = sampler.sample(&[2, 2], &Cond::NONE, NOISE, 3, &mut [&mut recorder, &mut counting]).unwrap().x;
+    assert_eq!(count, 5);
+    assert_eq!(recorder.starts[0].1, 1.0);
+    for (i, (index, total, t, s, _, first_sample)) in recorder.steps.iter().enumerate() {
+        assert_eq!((*index, *total, *t, *first_sample), (i, 5, times[i], 3));
+        assert_eq!(*s, times.get(i + 1).copied().unwrap_or(0.0));
+    }
+    assert_eq!(recorder.steps[4].4.to_vec::<f64>(), x.to_vec::<f64>());
+    // The prior has the standard deviation of the noise at the start.
+    let prior = &NOISE.normal(&[2, 2], 3, 0, Dtype::F64) * sde.sigma(1.0);
+    assert_eq!(recorder.starts[0].0.to_vec::<f64>(), prior.to_vec::<f64>());
+}
+
+#[test]
+fn a_single_precision_state_follows_the_double_precision_one() {
+    for sde in SdeConfig::all() {
+        let model = gaussian(sde.clone());
+        for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+            let run = |state| {
+                // Not down to t_min uniformly in t: there σ̇ of VP is so large that an explicit step multiplies rounding.
+                let t_max = Some(sde.time_at_log_snr(-8.0).min(sde.span().1));
+                let grid = GridConfig { steps: 30, spacing: LogSnr::default().into(), t_max, ..GridConfig::default() };
+                let sampler = Sampler::new(&model, solver.clone(), grid.build(&sde).unwrap()).unwrap().state(state);
+                sampler.sample(&[16, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x
+            };
+            let (single, double) = (run(Dtype::F32), run(Dtype::F64));
+            assert_eq!((single.dtype(), double.dtype()), (Dtype::F32, Dtype::F64));
+            let scale = 1.0 + double.abs().max_all().item();
+            let difference = max_difference(&single, &double);
+            assert!(difference < 2e-5 * scale, "{solver:?} on {}: {difference:e}", sde.name());
+        }
+    }
+}
+
+#[test]
+fn conditions_follow_their_samples_through_batches() {
+    let sde = VariancePreserving::default();
+    let model = mixture(sde.clone()).with_classes(vec![0, 1, 2]);
+    let grid = GridConfig { steps: 40, spacing: LogSnr::default().into(), ..GridConfig::default() }.build(&sde).unwrap();
+    let sampler = Sampler::new(&model, Heun::default(), grid).unwrap();
+    let labels: Vec<u32> = (0..30).map(|i| i % 3).collect();
+    let x = sampler.sample_many(30, 7, &[2], &Cond::classes(labels), NOISE, 0, &mut []).unwrap().x;
+    for (i, point) in x.to_vec::<f64>().chunks(2).enumerate() {
+        let centre = [[-1.0, -0.5], [1.0, -0.5], [0.2, 1.2]][i % 3];
+        let distance = (point[0] - centre[0]).hypot(point[1] - centre[1]);
+        assert!(distance < 1.6, "sample {i} at {point:?} is {distance} from the centre of its class");
+        let own = (point[0] < 0.0 && point[1] < 0.25, point[0] > 0.3 && point[1] < 0.7);
+        match i % 3 {
+            0 => assert!(own.0, "sample {i} at {point:?}"),
+            1 => assert!(own.1, "sample {i} at {point:?}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn thresholds_keep_samples_in_range_for_every_solver() {
+    let sde = VariancePreserving::default();
+    let model = gaussian(sde.clone());
+    for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+        let run = |threshold: Threshold| {
+            let grid = GridConfig::with_steps(20).build(&sde).unwrap();
+            let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().threshold(threshold).unwrap();
+            sampler.sample(&[64, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x.abs().max_all().item()
+        };
+        assert!(run(Threshold::None) > 1.5);
+        assert!(run(Threshold::Clip { bound: 0.8 }) <= 0.8 + 1e-6);
+        assert!(run(Threshold::Dynamic { quantile: 0.9, bound: 1.0 }) <= 1.0 + 1e-6);
+    }
+}
+
+/// A model that answers NaN from some time on, and runs twice per call.
+struct Broken {
+    inner: Counted<Gaussian>,
+    below: f64,
+}
+
+impl Denoiser for Broken {
+    fn sde(&self) -> &dyn Sde {
+        self.inner.sde()
+    }
+
+    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        let first = self.inner.denoise(x, t, c);
+        let second = self.inner.denoise(x, t, c);
+        if t.of(0) < self.below { &first * f64::NAN } else { &(&first + &second) * 0.5 }
+    }
+}
+
+#[test]
+fn a_model_that_answers_nan_is_named_with_step_and_time() {
+    let sde = VariancePreserving::default();
+    let counter = Counter::new();
+    let mut model = Broken { inner: Counted::new(gaussian(sde.clone()), counter.clone()), below: 0.5 };
+    for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+        let grid = Grid::new(vec![1.0, 0.8, 0.6, 0.4, 0.2], true, &sde).unwrap();
+        let sampler = Sampler::new(&model, solver, grid).unwrap();
+        let error = sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap_err();
+        // Solvers that look ahead meet it in the third step, the others in the fourth.
+        let SolveError::NotFinite { step, total, t, .. } = error else { panic!("{error}") };
+        assert!((3..=4).contains(&step) && total == 5 && t == 0.4, "{error}");
+        let message = error.to_string();
+        assert!(message.contains(&format!("step {step} of 5")) && message.contains("t = 0.4"), "{message}");
+    }
+    // The runs inside of it can be counted too.
+    model.below = 0.0;
+    let grid = GridConfig::with_steps(5).build(&sde).unwrap();
+    let sampler = Sampler::new(&model, Euler::default(), grid).unwrap();
+    assert_eq!(sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().nfe, 5);
+    let sampler = sampler.counter(counter);
+    assert_eq!(sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().nfe, 10);
+}
+
+#[test]
+fn spacings_give_decreasing_times_with_the_ends_asked_for_on_every_sde() {
+    for sde in SdeConfig::all() {
+        let (low, high) = sde.span();
+        let t_max = if sde.log_snr(high).is_finite() { high } else { 0.999 * high };
+        for spacing in Spacing::all() {
+            for steps in [1, 2, 3, 10, 1000] {
+                let config = GridConfig { steps, spacing: spacing.clone(), t_max: Some(t_max), ..GridConfig::default() };
+                let open = GridConfig { denoise_last: false, ..config.clone() }.build(&sde).unwrap();
+                assert_eq!((open.first(), open.last(), open.times().len()), (t_max, low, steps + 1));
+                let closed = config.build(&sde).unwrap();
+                assert_eq!((closed.first(), closed.times().len(), closed.moves() + 1), (t_max, steps, steps));
+                if steps > 1 {
+                    assert_eq!(closed.last(), low);
+                }
+            }
+        }
+        let build = |spacing: Spacing| {
+            let config = GridConfig { steps: 9, spacing, t_max: Some(t_max), denoise_last: false, ..GridConfig::default() };
+            config.build(&sde).unwrap().times().to_vec()
+        };
+        // Equal steps in the variable each is named for.
+        let equal = |values: Vec<f64>, what: &str| {
+            let step = (values[9] - values[0]) / 9.0;
+            for pair in values.windows(2) {
+                assert!((pair[1] - pair[0] - step).abs() < 1e-8 * step.abs(), "{what} on {}: {values:?}", sde.name());
+            }
+        };
+        equal(build(Spacing::default()), "uniform");
+        equal(build(LogSnr::default().into()).iter().map(|&t| sde.log_snr(t)).collect(), "log-snr");
+        for rho in [1.0, 7.0] {
+            let times = build(Karras { rho }.into());
+            equal(times.iter().map(|&t| (-0.5 * sde.log_snr(t) / rho).exp()).collect(), "karras");
+        }
+    }
+}
+
+#[test]
+fn grids_that_make_no_sense_are_refused_with_what_was_expected() {
+    let (vp, flow) = (SdeConfig::default(), LinearFlow::default());
+    let bad_times = [
+        (vec![1.0, 0.5, 0.5, 0.1], "decrease"),
+        (vec![0.1, 0.5], "decrease"),
+        (vec![1.5, 0.5], "outside of the span"),
+        (vec![0.5, 0.0], "outside of the span"),
+        (vec![f64::NAN, 0.5], "outside of the span"),
+        (vec![0.5], "at least one step"),
+        (vec![], "at least one step"),
+    ];
+    for (times, expected) in bad_times {
+        let message = Grid::new(times.clone(), false, &vp).unwrap_err().to_string();
+        assert!(message.contains(expected), "{times:?}: {message}");
+    }
+    let default = GridConfig::default();
+    let bad_configs = [
+        (GridConfig::with_steps(0), "steps"),
+        (GridConfig { t_max: Some(2.0), ..default.clone() }, "t_max"),
+        (GridConfig { t_min: Some(0.0), ..default.clone() }, "t_min"),
+        (GridConfig { t_min: Some(0.8), t_max: Some(0.3), ..default.clone() }, "t_min < t_max"),
+        (GridConfig { spacing: Karras { rho: 0.0 }.into(), ..default.clone() }, "rho"),
+    ];
+    for (config, expected) in bad_configs {
+        let message = config.build(&vp).unwrap_err().to_string();
+        assert!(message.contains(expected), "{config:?}: {message}");
+    }
+    for spacing in [Spacing::from(Karras::default()), LogSnr::default().into()] {
+        let message = GridConfig { spacing, ..default.clone() }.build(&flow).unwrap_err().to_string();
+        assert!(message.contains("uniform") && message.contains("t_max") && message.contains("flow"), "{message}");
+    }
+    // A grid made for one process is checked against the process it is used with.
+    let grid = default.build(&Edm::default()).unwrap();
+    let model = gaussian(vp);
+    assert!(Sampler::new(&model, Euler::default(), grid).err().unwrap().to_string().contains("outside of the span"));
+}
+
+#[test]
+fn solver_numbers_that_make_no_sense_are_refused_with_the_name_of_the_field() {
+    let model = gaussian(VariancePreserving::default());
+    let default = PredictorCorrector::default();
+    let bad: [(SolverConfig, &str); 4] = [
+        (Ddim { eta: 1.5 }.into(), "eta"),
+        (Ddim { eta: f64::NAN }.into(), "eta"),
+        (PredictorCorrector { snr: 0.0, ..default.clone() }.into(), "snr"),
+        (PredictorCorrector { corrections: 256, ..default }.into(), "corrections"),
+    ];
+    for (solver, field) in bad {
+        let grid = GridConfig::default().build(model.sde()).unwrap();
+        let message = Sampler::new(&model, solver.clone(), grid).err().unwrap().to_string();
+        assert!(message.contains(field) && message.contains(solver.name()), "{message}");
+    }
+    let grid = GridConfig::default().build(model.sde()).unwrap();
+    let sampler = Sampler::new(&model, Euler::default(), grid).unwrap();
+    let message = sampler.sample_many(5, 0, &[2], &Cond::NONE, NOISE, 0, &mut []).unwrap_err().to_string();
+    assert!(message.contains("batch"), "{message}");
+    assert!(sampler.threshold(Threshold::Clip { bound: -1.0 }).err().unwrap().to_string().contains("bound"));
+}
+
+#[test]
+fn every_solver_and_spacing_is_listed_and_reads_its_own_configuration() {
+    assert_eq!(SolverConfig::all().iter().map(|s| s.name()).collect::<Vec<_>>(), SolverConfig::KINDS);
+    for solver in SolverConfig::all() {
+        assert!(solver.order() > 0 && solver.evaluations(1).is_some_and(|n| n > 0) && solver.about().len() > 20);
+        assert_eq!(SolverConfig::from_kind(solver.name()), Some(solver.clone()));
+        let text = serde_json::to_string(&solver).unwrap();
+        assert_eq!(serde_json::from_str::<SolverConfig>(&text).unwrap(), solver);
+        let unknown = serde_json::from_str::<SolverConfig>(&format!("{{\"kind\": \"{}\", \"bogus\": 1}}", solver.name()));
+        assert!(unknown.unwrap_err().to_string().contains("bogus"));
+    }
+    for spacing in Spacing::all() {
+        assert_eq!(Spacing::from_kind(spacing.name()), Some(spacing.clone()));
+        let text = serde_json::to_string(&spacing).unwrap();
+        assert_eq!(serde_json::from_str::<Spacing>(&text).unwrap(), spacing);
+    }
+    let text = r#"{
+        "solver": {"kind": "predictor-corrector", "predictor": "euler-maruyama", "step_size": "norms"},
+        "grid": {"steps": 20, "spacing": {"kind": "karras", "rho": 5}, "denoise_last": false},
+        "threshold": {"kind": "dynamic", "quantile": 0.9},
+        "state": "f64"
+    }"#;
+    let config: SamplerConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(config.state, StateDtype::F64);
+    assert_eq!(config.threshold, Threshold::Dynamic { quantile: 0.9, bound: 1.0 });
+    let model = gaussian(VariancePreserving::default());
+    let sampler = config.build(&model).unwrap();
+    assert_eq!(sampler.grid().moves(), 20);
+    let samples = sampler.sample_many(3, 2, &[2], &Cond::NONE, NOISE, 0, &mut []).unwrap();
+    assert_eq!((samples.x.shape(), samples.x.dtype(), samples.nfe), (&[3, 2][..], Dtype::F64, 40));
+    assert!(serde_json::from_str::<SamplerConfig>(r#"{"stepz": 3}"#).unwrap_err().to_string().contains("stepz"));
+}
+
+#[test]
+fn scores_and_velocities_follow_from_any_denoiser() {
+    let sde = VariancePreserving::default();
+    let model = mixture(sde.clone());
+    let t = 0.4;
+    let (x, _, score, denoised) = setting(&model, t);
+    let found = model.predict(Quantity::Score, &x, &t.into(), &Cond::NONE).to_vec::<f64>();
+    assert_close(&found, &score, 1e-12);
+    let found = model.predict(Quantity::Velocity, &x, &t.into(), &Cond::NONE).to_vec::<f64>();
+    let expected: Vec<f64> = (0..10).map(|i| sde.d_alpha(t) * denoised[i] - sde.d_sigma(t) * sde.sigma(t) * score[i]).collect();
+    assert_close(&found, &expected, 1e-12);
+}
