@@ -3,10 +3,13 @@
 pub mod attention;
 pub mod binary;
 pub mod conv2d;
+pub mod depthwise;
 pub mod group_norm;
+pub mod layer_norm;
 pub mod matmul;
 pub mod pool;
 pub mod reduce;
+pub mod rms_norm;
 pub mod shape;
 pub mod softmax;
 pub mod unary;
