@@ -4,7 +4,7 @@ use pulp::NullaryFnOnce;
 
 use crate::element::Element;
 use crate::gemm::{Into, Mat, Threads, gemm};
-use crate::ops::softmax::cpu::{Dot, Row};
+use crate::ops::softmax::cpu::{Rows, dot};
 use crate::par;
 use crate::simd;
 use crate::storage::Buffer;
@@ -71,43 +71,38 @@ pub(super) fn forward<T: Element>(s: Shape, q: &[T], k: &[T], v: &[T], scale: f6
             let (q, k, v) =
                 (s.head(q, s.n_q, *b, h, *first, rows), s.head(k, s.n_k, *b, h, 0, s.n_k), s.head(v, s.n_k, *b, h, 0, s.n_k));
             gemm(q, k.t(), scores, s.n_k, scale, Into::Overwrite, Threads::One);
-            for (i, x) in scores.chunks_exact_mut(s.n_k).enumerate() {
-                lse[i * s.heads + h] = T::of(simd::widest(Row { x }));
-            }
+            simd::widest(Rows { x: &mut *scores, n: s.n_k, lse: &mut lse[h..], step: s.heads });
             gemm(Mat::new(scores, rows, s.n_k), v, &mut out[h * s.d..], s.width(), 1.0, Into::Overwrite, Threads::One);
         }
     });
 }
 
-/// `p = e^{p - lse}`.
-struct Probabilities<'a, T> {
+/// From scores `p` and `dP` in `ds`, row by row: `p = e^{p - lse}` and `ds = p (ds - grad · out)`.
+struct Gradient<'a, T> {
+    shape: Shape,
     p: &'a mut [T],
-    lse: T,
-}
-
-impl<T: Element> NullaryFnOnce for Probabilities<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn call(self) {
-        for p in self.p {
-            *p = (*p - self.lse).exp();
-        }
-    }
-}
-
-/// `ds = p (ds - level)`.
-struct Scores<'a, T> {
-    p: &'a [T],
     ds: &'a mut [T],
-    level: T,
+    /// The rows' log-sum-exps, one per head.
+    lse: &'a [T],
+    /// Rows of all heads, from this head's first channel on.
+    grad: &'a [T],
+    out: &'a [T],
 }
 
-impl<T: Element> NullaryFnOnce for Scores<'_, T> {
+impl<T: Element> NullaryFnOnce for Gradient<'_, T> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        for (ds, &p) in self.ds.iter_mut().zip(self.p) {
-            *ds = p * (*ds - self.level);
+        let Shape { n_k, heads, d, .. } = self.shape;
+        for (i, (p, ds)) in self.p.chunks_exact_mut(n_k).zip(self.ds.chunks_exact_mut(n_k)).enumerate() {
+            let lse = self.lse[i * heads];
+            let at = i * self.shape.width();
+            // Σ_j p_j (grad · v_j) = grad · out.
+            let level = T::of(dot(&self.grad[at..at + d], &self.out[at..at + d]));
+            for (ds, p) in ds.iter_mut().zip(p) {
+                *p = (*p - lse).exp();
+                *ds = *p * (*ds - level);
+            }
         }
     }
 }
@@ -181,14 +176,8 @@ fn head_backward<T: Element>(
         let out = s.head(kept.out, s.n_q, b, h, first, rows);
         gemm(q, k.t(), p, s.n_k, scale, Into::Overwrite, Threads::One);
         gemm(grad_out, v.t(), ds, s.n_k, 1.0, Into::Overwrite, Threads::One);
-        for (i, (p, ds)) in p.chunks_exact_mut(s.n_k).zip(ds.chunks_exact_mut(s.n_k)).enumerate() {
-            let lse = kept.lse[(b * s.n_q + first + i) * s.heads + h];
-            simd::widest(Probabilities { p, lse });
-            // Σ_j p_j (grad · v_j) = grad · out.
-            let at = i * s.width();
-            let level = T::of(simd::widest(Dot { a: &grad_out.data[at..at + s.d], b: &out.data[at..at + s.d] }));
-            simd::widest(Scores { p, ds, level });
-        }
+        let lse = &kept.lse[(b * s.n_q + first) * s.heads + h..];
+        simd::widest(Gradient { shape: s, p: &mut *p, ds: &mut *ds, lse, grad: grad_out.data, out: out.data });
         let (p, ds) = (Mat::new(p, rows, s.n_k), Mat::new(ds, rows, s.n_k));
         gemm(ds, k, &mut dq[first * s.d..][..rows * s.d], s.d, scale, Into::Overwrite, Threads::One);
         gemm(ds.t(), q, dk, s.d, scale, Into::Add, Threads::One);

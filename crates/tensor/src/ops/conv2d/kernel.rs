@@ -4,6 +4,9 @@
 //! one input value per tile row and fuse a multiply-add for each pair. Input values are read where they lie, so no
 //! matrix of patches is ever written.
 
+// Loops over the tile's constant extents unroll, and indices say which accumulator is meant.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Simd, WithSimd};
 
 use crate::element::Element;

@@ -116,7 +116,9 @@ mod tests {
     }
 
     /// (image, filter extents, stride, padding)
-    const CASES: [([usize; 4], (usize, usize), (usize, usize), (usize, usize)); 7] = [
+    type Case = ([usize; 4], (usize, usize), (usize, usize), (usize, usize));
+
+    const CASES: [Case; 7] = [
         ([2, 5, 6, 3], (3, 3), (1, 1), (1, 1)),
         ([1, 7, 5, 1], (3, 3), (2, 2), (1, 1)),
         ([2, 6, 6, 2], (3, 2), (2, 3), (0, 0)),
