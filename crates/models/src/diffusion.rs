@@ -90,7 +90,7 @@ impl DiffusionModel {
             (None, None) => None,
             (None, Some(_)) => panic!("denoise: a class was given to a model without classes"),
             (Some(n), None) => Some(vec![n; batch]),
-            (Some(n), Some(classes)) => {
+            (Some(_), Some(classes)) => {
                 assert_eq!(classes.len(), batch, "denoise: {} classes for a batch of {batch}", classes.len());
                 Some(classes.iter().map(|&c| c as usize).collect())
             }

@@ -4,6 +4,9 @@
 //! one input value per tile row and fuse a multiply-add for each pair. Input values are read where they lie, so no
 //! matrix of patches is ever written.
 
+// Loops over the tile's constant extents unroll, and indices say which accumulator is meant.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Simd, WithSimd};
 
 use crate::element::Element;
@@ -200,18 +203,23 @@ impl<T: Lanes> Correlate<'_, T> {
                     }
                 }
             }
-            let whole = first + N * lanes <= self.channels;
-            for m in 0..M {
-                if p + m > last {
-                    break;
-                }
-                let y = self.y.as_mut_ptr().add(*self.y_at.get_unchecked(p + m) + first);
-                if whole {
-                    for n in 0..N {
-                        y.cast::<T::V<S>>().add(n).write_unaligned(sums[m][n]);
+            if first + N * lanes <= self.channels {
+                for m in 0..M {
+                    if p + m <= last {
+                        let y = self.y.as_mut_ptr().add(*self.y_at.get_unchecked(p + m) + first);
+                        for n in 0..N {
+                            y.cast::<T::V<S>>().add(n).write_unaligned(sums[m][n]);
+                        }
                     }
-                } else {
-                    std::ptr::copy_nonoverlapping(sums[m].as_ptr().cast::<T>(), y, self.channels - first);
+                }
+            } else {
+                for m in 0..M {
+                    if p + m <= last {
+                        let y = self.y.as_mut_ptr().add(*self.y_at.get_unchecked(p + m) + first);
+                        // A copy, so that the address of the sums is never taken and they stay in registers.
+                        let row = sums[m];
+                        std::ptr::copy_nonoverlapping(row.as_ptr().cast::<T>(), y, self.channels - first);
+                    }
                 }
             }
         }

@@ -27,7 +27,7 @@ impl Shape {
 
     /// Elements in a row of whole pixels.
     fn row(&self) -> usize {
-        self.channels * (64 / self.channels.max(1)).clamp(1, self.pixels.max(1))
+        self.channels * (256 / self.channels.max(1)).clamp(1, self.pixels.max(1))
     }
 
     /// Elements in each of the pieces of an image: the whole image where there are many.
@@ -223,20 +223,16 @@ impl<T: Element, F: Fn(T) -> T> NullaryFnOnce for Inner<'_, T, F> {
         let Affine { mean, scale, offset } = self.affine;
         let row = mean.len();
         for ((x, grad), dx) in self.x.chunks(row).zip(self.grad.chunks(row)).zip(self.dx.chunks_mut(row)) {
-            for ((((((dx, &x), &grad), &mean), &scale), &offset), (sum, product)) in dx
-                .iter_mut()
-                .zip(x)
-                .zip(grad)
-                .zip(mean)
-                .zip(scale)
-                .zip(offset)
-                .zip(self.sums.iter_mut().zip(self.products.iter_mut()))
+            // Two loops, so that the sums in `f64` do not halve the vectors of the first.
+            for (((((dx, &x), &grad), &mean), &scale), &offset) in dx.iter_mut().zip(x).zip(grad).zip(mean).zip(scale).zip(offset)
             {
-                let centred = x - mean;
-                let dz = grad * (self.d)(centred * scale + offset);
-                *dx = dz;
+                *dx = grad * (self.d)((x - mean) * scale + offset);
+            }
+            for ((((&dz, &x), &mean), sum), product) in
+                dx.iter().zip(x).zip(mean).zip(self.sums.iter_mut()).zip(self.products.iter_mut())
+            {
                 *sum += dz.wide();
-                *product += (dz * centred).wide();
+                *product += (dz * (x - mean)).wide();
             }
         }
     }
