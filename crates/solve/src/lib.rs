@@ -51,6 +51,8 @@ pub use grid::{Grid, GridConfig};
 pub use observer::{Observer, Step};
 pub use sampler::{Sampler, SamplerConfig, Samples, StateDtype};
 pub use solver::{Context, Kind, Solver, Stepper, noise_step};
-pub use solvers::{Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, StepSize};
+pub use solvers::{
+    Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, SolverInfo, StepSize,
+};
 pub use spacings::{Karras, LogSnr, Spacing, Uniform};
 pub use threshold::Threshold;

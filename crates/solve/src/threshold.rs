@@ -49,8 +49,12 @@ impl Threshold {
     pub fn check(&self) -> Result<(), SolveError> {
         let bad = |kind, field, expected| Err(SolveError::Config { what: "threshold", kind, field, expected });
         match *self {
-            Self::Clip { bound } if !(bound > 0.0) => bad("clip", "bound", format!("a positive number, found {bound}")),
-            Self::Dynamic { bound, .. } if !(bound > 0.0) => bad("dynamic", "bound", format!("a positive number, found {bound}")),
+            Self::Clip { bound } if bound.is_nan() || bound <= 0.0 => {
+                bad("clip", "bound", format!("a positive number, found {bound}"))
+            }
+            Self::Dynamic { bound, .. } if bound.is_nan() || bound <= 0.0 => {
+                bad("dynamic", "bound", format!("a positive number, found {bound}"))
+            }
             Self::Dynamic { quantile, .. } if !(0.0 < quantile && quantile <= 1.0) => {
                 bad("dynamic", "quantile", format!("a number in (0, 1], found {quantile}"))
             }

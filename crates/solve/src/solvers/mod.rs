@@ -9,7 +9,7 @@ use crate::solver::{Kind, Solver, Stepper};
 
 /// From one line per solver: its module, its variant of [`SolverConfig`], and its place in [`SolverConfig::all`].
 macro_rules! solvers {
-    ($($module:ident :: $Type:ident = $kind:literal, $about:literal;)+) => {
+    ($($module:ident :: $Type:ident = $kind:literal, $about:literal, $reference:literal;)+) => {
         $(mod $module; pub use $module::$Type;)+
 
         /// Any of the solvers of this crate, as written in configuration files: `kind = "heun"` and so on.
@@ -19,7 +19,7 @@ macro_rules! solvers {
         #[serde(tag = "kind")]
         pub enum SolverConfig {
             $(
-                #[doc = $about]
+                #[doc = concat!($about, ": ", $reference)]
                 #[serde(rename = $kind)]
                 $Type($Type),
             )+
@@ -42,9 +42,14 @@ macro_rules! solvers {
                 }
             }
 
-            /// One line for a listing: what it is, and the paper.
+            /// One line for a listing: what it is.
             pub fn about(&self) -> &'static str {
                 match self { $(Self::$Type(_) => $about),+ }
+            }
+
+            /// The paper, with its equation or algorithm.
+            pub fn reference(&self) -> &'static str {
+                match self { $(Self::$Type(_) => $reference),+ }
             }
 
             fn inner(&self) -> &dyn Solver {
@@ -69,17 +74,23 @@ macro_rules! solvers {
 
 solvers! {
     euler::Euler = "euler",
-        "Euler's method on the probability-flow ODE in t: Song et al. 2021, eq. 13";
+        "Euler's method on the probability-flow ODE in t",
+        "Song et al. 2021, eq. 13";
     heun::Heun = "heun",
-        "Heun's second-order method on the probability-flow ODE in t: Karras et al. 2022, algorithm 1";
+        "Heun's second-order method on the probability-flow ODE in t",
+        "Karras et al. 2022, algorithm 1";
     ddim::Ddim = "ddim",
-        "DDIM, exact for a constant x̂₀; eta from 0 (ODE) to 1 (ancestral): Song, Meng & Ermon 2021, eq. 12";
+        "DDIM, exact for a constant denoised sample; eta from 0 (ODE) to 1 (ancestral)",
+        "Song, Meng & Ermon 2021, eq. 12";
     euler_maruyama::EulerMaruyama = "euler-maruyama",
-        "Euler–Maruyama on the reverse SDE: Song et al. 2021, eq. 6 and appendix E";
+        "Euler and Maruyama's method on the reverse SDE in t",
+        "Song et al. 2021, eq. 6";
     ancestral::Ancestral = "ancestral",
-        "Ancestral sampling by the posterior q(x_s | x_t, x̂₀) of DDPM: Ho et al. 2020, eq. 7";
+        "DDPM's sampler: draws from the posterior of the next state given the denoised sample",
+        "Ho et al. 2020, eq. 7";
     predictor_corrector::PredictorCorrector = "predictor-corrector",
-        "A reverse-diffusion predictor and Langevin corrections at each noise level: Song et al. 2021, algorithms 1–5";
+        "A reverse-diffusion predictor, then Langevin corrections at each noise level",
+        "Song et al. 2021, algorithms 1 to 5";
 }
 
 mod transition;
@@ -91,6 +102,40 @@ impl Default for SolverConfig {
     /// on processes whose `σ̇` is large there (VP, cosine).
     fn default() -> Self {
         Self::Ddim(Ddim::default())
+    }
+}
+
+/// A row of the table of solvers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SolverInfo {
+    /// The tag in configuration files.
+    pub name: &'static str,
+    /// `ode` or `sde`.
+    pub kind: &'static str,
+    /// The order of convergence: strong for ODE solvers, weak for SDE solvers.
+    pub order: u32,
+    /// Evaluations of the model per step with the default numbers; none if it depends on the trajectory.
+    pub cost: Option<usize>,
+    /// What it is.
+    pub about: &'static str,
+    /// The paper, with its equation or algorithm.
+    pub reference: &'static str,
+}
+
+impl SolverConfig {
+    /// What a listing says of it.
+    pub fn info(&self) -> SolverInfo {
+        SolverInfo {
+            name: self.name(),
+            kind: match self.kind() {
+                Kind::Ode => "ode",
+                Kind::Sde => "sde",
+            },
+            order: self.order(),
+            cost: self.evaluations(1),
+            about: self.about(),
+            reference: self.reference(),
+        }
     }
 }
 
