@@ -1,0 +1,109 @@
+"""Fixtures for norms, attention, resampling and embeddings.
+
+    python tests/reference/layers.py [--check]
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import get_timestep_embedding
+
+from fixture import Draw, Fixture
+
+fixture = Fixture("layers")
+
+
+def norms():
+    def group_norm(x, w, b, groups, eps):
+        return F.group_norm(x.movedim(-1, 1), groups, w, b, eps).movedim(1, -1)
+
+    shapes = {"": ([2, 3, 5, 8], 4, 1e-5), "-one-group": ([2, 4, 3, 6], 1, 1e-5), "-instance": ([2, 4, 3, 6], 6, 1e-6),
+              "-wide": ([1, 3, 3, 24], 3, 1e-6), "-tokens": ([2, 7, 8], 4, 1e-5)}
+    for suffix, (shape, groups, eps) in shapes.items():
+        draw = Draw(f"group-norm{suffix}")
+        channels = shape[-1]
+        leaves = {"x": draw.normal(*shape, scale=1.5) + 0.4, "w": 1 + 0.3 * draw.normal(channels),
+                  "b": draw.normal(channels)}
+        fixture.add(f"group-norm{suffix}", "group_norm", lambda x, w, b: group_norm(x, w, b, groups, eps), leaves,
+                    groups=groups, eps=eps)
+        fixture.add(f"group-norm-silu{suffix}", "group_norm_silu",
+                    lambda x, w, b: F.silu(group_norm(x, w, b, groups, eps)), leaves, groups=groups, eps=eps)
+    for name, shape in {"layer-norm": [2, 3, 9], "layer-norm-wide": [3, 40]}.items():
+        draw = Draw(name)
+        channels = shape[-1]
+        fixture.add(name, "layer_norm", lambda x, w, b: F.layer_norm(x, [channels], w, b, 1e-5),
+                    {"x": draw.normal(*shape, scale=1.5) + 0.4, "w": 1 + 0.3 * draw.normal(channels),
+                     "b": draw.normal(channels)}, eps=1e-5)
+    for name, shape in {"rms-norm": [2, 3, 9], "rms-norm-wide": [3, 40]}.items():
+        draw = Draw(name)
+        channels = shape[-1]
+        fixture.add(name, "rms_norm", lambda x, w: F.rms_norm(x, [channels], w, 1e-6),
+                    {"x": draw.normal(*shape, scale=1.5), "w": 1 + 0.3 * draw.normal(channels)}, eps=1e-6)
+
+
+def attention():
+    """Tokens are ``[B, N, heads, D]``; the scale is ``1/sqrt(D)``."""
+
+    def f(q, k, v):
+        heads_first = (a.transpose(1, 2) for a in (q, k, v))
+        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+
+    for name, (b, nq, nk, h, d) in {"attention": (2, 5, 5, 2, 4), "attention-cross": (2, 3, 7, 3, 5),
+                                    "attention-one-head": (1, 6, 6, 1, 8), "attention-long": (1, 35, 67, 2, 8)}.items():
+        draw = Draw(name)
+        fixture.add(name, "attention", f,
+                    {"q": draw.normal(b, nq, h, d), "k": draw.normal(b, nk, h, d), "v": draw.normal(b, nk, h, d)})
+
+
+def resampling():
+    """Nearest up-sampling and average pooling, both by two, on images ``[B, H, W, C]``."""
+
+    def up(x):
+        return F.interpolate(x.movedim(-1, 1), scale_factor=2, mode="nearest").movedim(1, -1)
+
+    def pool(x):
+        return F.avg_pool2d(x.movedim(-1, 1), 2).movedim(1, -1)
+
+    fixture.add("upsample-nearest", "upsample_nearest", up, {"x": Draw("up").normal(2, 3, 5, 3)}, factor=2)
+    fixture.add("avg-pool", "avg_pool", pool, {"x": Draw("pool").normal(2, 4, 6, 3)}, factor=2)
+
+
+def embeddings():
+    draw = Draw("embedding")
+    fixture.add("embedding", "gather", lambda w, i: F.embedding(i, w), {"w": draw.normal(6, 5)},
+                {"i": draw.integers(6, 9)})
+
+    # Ho et al. 2020 after Vaswani et al. 2017: angles t * max_period^(-k / (half - shift)), k = 0 .. half - 1.
+    # The diffusers function computes the frequencies in float32, so its formula is written out in float64 here and
+    # only compared with it.
+    def sinusoidal(t, dim, flip, shift, max_period=10000.0):
+        half = dim // 2
+        k = torch.arange(half, dtype=torch.float64)
+        angles = t[:, None] * torch.exp(-math.log(max_period) * k / (half - shift))
+        parts = [angles.cos(), angles.sin()] if flip else [angles.sin(), angles.cos()]
+        y = F.pad(torch.cat(parts, 1), (0, dim % 2))
+        theirs = get_timestep_embedding(t.detach(), dim, flip_sin_to_cos=flip, downscale_freq_shift=shift)
+        assert (y - theirs).abs().max() < 2e-4, (y - theirs).abs().max()
+        return y
+
+    t = torch.tensor([0.0, 0.37, 1.0, 12.5, 999.0], dtype=torch.float64)
+    for name, dim, flip, shift in (("sin-cos", 16, False, 1), ("cos-sin", 16, True, 0), ("cos-sin-shifted", 16, True, 1),
+                                   ("sin-cos-unshifted", 16, False, 0), ("odd", 9, False, 1)):
+        fixture.add(f"sinusoidal-{name}", "sinusoidal", lambda t: sinusoidal(t, dim, flip, shift), {"t": t}, dim=dim,
+                    flip_sin_to_cos=flip, downscale_freq_shift=shift, max_period=10000.0)
+
+    # Tancik et al. 2020 as used for score models: angles 2 pi t f, with given frequencies f.
+    def fourier(t, f, flip):
+        angles = 2 * math.pi * t[:, None] * f
+        return torch.cat([angles.cos(), angles.sin()] if flip else [angles.sin(), angles.cos()], 1)
+
+    draw = Draw("fourier")
+    leaves = {"t": draw.uniform(-2.0, 2.0, 5), "f": draw.normal(6, scale=4.0)}
+    fixture.add("fourier-sin-cos", "fourier", lambda t, f: fourier(t, f, False), leaves, flip_sin_to_cos=False)
+    fixture.add("fourier-cos-sin", "fourier", lambda t, f: fourier(t, f, True), leaves, flip_sin_to_cos=True)
+
+
+for group in (norms, attention, resampling, embeddings):
+    group()
+fixture.finish()
