@@ -1,0 +1,7 @@
+//! The operations, one directory each, all methods of [`Tensor`](crate::Tensor).
+
+pub mod binary;
+pub mod matmul;
+pub mod reduce;
+pub mod shape;
+pub mod unary;

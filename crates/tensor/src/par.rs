@@ -1,0 +1,32 @@
+//! Work split over threads in pieces that depend on the shapes only, never on the number of threads, so that results
+//! have the same bits on any machine size.
+
+use rayon::prelude::*;
+
+/// Below this many elements a loop is done before another thread would have woken up.
+const SERIAL: usize = 32 * 1024;
+
+/// Elements per piece of an elementwise loop: fits the L1/L2 caches, many pieces per thread on large tensors.
+pub(crate) const PIECE: usize = 16 * 1024;
+
+/// Calls `work(i, piece)` for consecutive pieces of `len` elements of `out` (the last may be shorter). `cost` is the
+/// number of elementary operations in all, which decides whether threads are worth waking.
+pub(crate) fn pieces<T: Send>(out: &mut [T], len: usize, cost: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    if len == 0 {
+        return;
+    }
+    if cost <= SERIAL || out.len() <= len {
+        out.chunks_mut(len).enumerate().for_each(|(i, piece)| work(i, piece));
+    } else {
+        out.par_chunks_mut(len).enumerate().for_each(|(i, piece)| work(i, piece));
+    }
+}
+
+/// Calls `work(i)` for `i` in `0..n`, in any order and perhaps at once.
+pub(crate) fn each(n: usize, cost: usize, work: impl Fn(usize) + Sync) {
+    if cost <= SERIAL || n <= 1 {
+        (0..n).for_each(work);
+    } else {
+        (0..n).into_par_iter().for_each(|i| work(i));
+    }
+}
