@@ -1,4 +1,4 @@
-"""Fixtures for norms, attention, resampling and embeddings.
+"""Fixtures for norms, softmax, attention, resampling and embeddings.
 
     python tests/reference/layers.py [--check]
 """
@@ -40,6 +40,14 @@ def norms():
         channels = shape[-1]
         fixture.add(name, "rms_norm", lambda x, w: F.rms_norm(x, [channels], w, 1e-6),
                     {"x": draw.normal(*shape, scale=1.5), "w": 1 + 0.3 * draw.normal(channels)}, eps=1e-6)
+
+
+def softmax():
+    # exp(x) alone overflows here.
+    far = Draw("big").normal(4, 6, scale=3.0) + torch.tensor([[900.0], [-900.0], [0.0], [1e4]], dtype=torch.float64)
+    fixture.add("softmax", "softmax", lambda x: x.softmax(-1), {"x": Draw("softmax").normal(2, 3, 7, scale=2.0)})
+    fixture.add("softmax-far", "softmax", lambda x: x.softmax(-1), {"x": far})
+    fixture.add("softmax-long", "softmax", lambda x: x.softmax(-1), {"x": Draw("softmax-long").normal(2, 67)})
 
 
 def attention():
@@ -104,6 +112,6 @@ def embeddings():
     fixture.add("fourier-cos-sin", "fourier", lambda t, f: fourier(t, f, True), leaves, flip_sin_to_cos=True)
 
 
-for group in (norms, attention, resampling, embeddings):
+for group in (norms, softmax, attention, resampling, embeddings):
     group()
 fixture.finish()
