@@ -78,58 +78,55 @@ for case, factor in {"clip-above": 2.0, "clip-below": 0.01}.items():
         fixture.put(case, k, v.grad)
         fixture.put(case, f"exact-{k}", given[k] * min(1.0, 1.0 / norm.item()))
 
-# Learning-rate factors for the steps n = 0, 1, …. With `first = 0` the warm-up starts at a rate of zero (n / w); with
-# `first = 1` its first step already moves ((n + 1) / w). Both reach 1 at the end of the warm-up.
-TOTAL, WARM_UP = 100, 10
+# Learning-rate factors for the steps n = 0, 1, …. The warm-up moves in its first step already, (n + 1) / w, and reaches
+# 1 in its last. The cosine is at zero in step `last`.
+LAST, WARM_UP, HOLD = 100, 10, 30
 
 
-def warm_up(n, first):
-    return min(1.0, (n + first) / WARM_UP)
+def warm_up(n):
+    return min(1.0, (n + 1) / WARM_UP)
 
 
-def cosine(n, first):
-    progress = min(1.0, max(0.0, (n - WARM_UP) / (TOTAL - WARM_UP)))
-    return warm_up(n, first) * 0.5 * (1 + math.cos(math.pi * progress))
+def cosine(n):
+    """Half a cosine after the warm-up (Loshchilov and Hutter 2017, equation 5)."""
+    progress = min(1.0, max(0.0, (n - WARM_UP) / (LAST - WARM_UP)))
+    return warm_up(n) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def inverse_sqrt(n, first, hold):
-    """Flat up to step ``hold``, then 1/sqrt(n / hold) (Karras et al. 2024, equation 67)."""
-    return warm_up(n, first) / math.sqrt(max(1.0, n / hold))
+def inverse_sqrt(n):
+    """Flat up to step `hold`, then 1/sqrt(n / hold) (Karras et al. 2024, equation 67)."""
+    return warm_up(n) / math.sqrt(max(1.0, n / HOLD))
 
 
-theirs = get_cosine_schedule_with_warmup(sgd([torch.zeros(1)], lr=1.0), WARM_UP, TOTAL).lr_lambdas[0]
-assert all(abs(cosine(n, 0) - theirs(n)) < 1e-15 for n in range(TOTAL + 1))
-for first in (0, 1):
-    for name, f, parameters in (("cosine", cosine, {"total": TOTAL}), ("inverse-sqrt", inverse_sqrt, {"hold": 30})):
-        case = f"schedule-{name}-first-{first}"
-        extra = {k: v for k, v in parameters.items() if k != "total"}
-        rates = torch.tensor([f(n, first, **extra) for n in range(TOTAL + 20)], dtype=torch.float64)
-        fixture.describe(case, f"schedule-{name}", first=first, warm_up=WARM_UP, **parameters)
-        fixture.put(case, "factor", rates)
+# diffusers' warm-up starts from zero: the same cosine after it.
+theirs = get_cosine_schedule_with_warmup(sgd([torch.zeros(1)], lr=1.0), WARM_UP, LAST).lr_lambdas[0]
+assert all(abs(cosine(n) - theirs(n)) < 1e-15 for n in range(WARM_UP, LAST + 1))
+for name, f, parameters in (("cosine", cosine, {"last": LAST}), ("inverse-sqrt", inverse_sqrt, {"hold": HOLD})):
+    case = f"schedule-{name}"
+    fixture.describe(case, case, warm_up=WARM_UP, **parameters)
+    fixture.put(case, "factor", torch.tensor([f(n) for n in range(LAST + 20)], dtype=torch.float64))
 
-# Averages of a trajectory. The ramp of Ho et al. 2020 is min(decay, (1 + n) / (10 + n)); `first` is n at the first
-# update. EDM's half-life (Karras et al. 2022) is 0.5^(batch / min(half_life, ramp * images seen)).
+# Averages of a trajectory; n updates have been made before. The ramp of Ho et al. 2020 is
+# min(decay, (1 + n) / (10 + n)). EDM's half-life (Karras et al. 2022) is 0.5^(batch / min(half_life, ramp * images)),
+# where the images are those before the step: the first update of a ramped average copies the weights.
 path = torch.cumsum(draw.normal(30, 4), 0)
 fixture.describe("path", "given")
 fixture.put("path", "x", path)
 
 
-def average(case, decay, /, **parameters):
+def average(case, decay_at, /, **parameters):
     ema, seen = path[0].clone(), []
     for n, x in enumerate(path[1:]):
-        d = decay(n)
+        d = decay_at(n)
         ema = d * ema + (1 - d) * x
         seen.append(ema.clone())
-    fixture.describe(case, "ema", **parameters)
+    fixture.describe(case, case, **parameters)
     fixture.put(case, "x", torch.stack(seen))
 
 
-average("ema-constant", lambda n: 0.8, decay=0.8)
-for first in (0, 1):
-    average(f"ema-ramp-first-{first}", lambda n: min(0.7, (1 + n + first) / (10 + n + first)), decay=0.7, first=first)
 BATCH, HALF_LIFE, RAMP = 64, 1000.0, 0.05
+average("ema-ramp", lambda n: min(0.7, (1 + n) / (10 + n)), decay=0.7)
 average("ema-half-life", lambda n: 0.5 ** (BATCH / HALF_LIFE), batch=BATCH, half_life=HALF_LIFE)
-# EDM counts the images before the step: the first update of a ramped average copies the weights.
 average("ema-half-life-ramp", lambda n: 0.5 ** (BATCH / max(min(HALF_LIFE, n * BATCH * RAMP), 1e-8)), batch=BATCH,
         half_life=HALF_LIFE, ramp=RAMP)
 fixture.finish()
