@@ -34,6 +34,7 @@ mod pool;
 mod simd;
 mod storage;
 mod tensor;
+pub mod update;
 
 pub use element::{Dtype, Element};
 pub use graph::{Jacobian, grad, linearize};

@@ -30,3 +30,24 @@ pub(crate) fn each(n: usize, cost: usize, work: impl Fn(usize) + Sync) {
         (0..n).into_par_iter().for_each(|i| work(i));
     }
 }
+
+/// [`pieces`] of three slices of the same length at once.
+pub(crate) fn pieces3<T: Send>(
+    a: &mut [T],
+    b: &mut [T],
+    c: &mut [T],
+    len: usize,
+    work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync,
+) {
+    if a.len() <= SERIAL {
+        for (i, ((a, b), c)) in a.chunks_mut(len).zip(b.chunks_mut(len)).zip(c.chunks_mut(len)).enumerate() {
+            work(i, a, b, c);
+        }
+    } else {
+        a.par_chunks_mut(len)
+            .zip(b.par_chunks_mut(len))
+            .zip(c.par_chunks_mut(len))
+            .enumerate()
+            .for_each(|(i, ((a, b), c))| work(i, a, b, c));
+    }
+}

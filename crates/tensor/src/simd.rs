@@ -80,3 +80,24 @@ impl<T: crate::Element> NullaryFnOnce for Sum<'_, T> {
         lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| x.wide()).sum::<f64>()
     }
 }
+
+/// `Σ x[i]²`, in 16 lanes of `f64`.
+pub(crate) struct SquaredNorm<'a, T> {
+    pub(crate) x: &'a [T],
+}
+
+impl<T: crate::Element> NullaryFnOnce for SquaredNorm<'_, T> {
+    type Output = f64;
+    #[inline(always)]
+    fn call(self) -> f64 {
+        const LANES: usize = 16;
+        let mut lanes = [0.0f64; LANES];
+        let mut chunks = self.x.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                *lane += x.wide() * x.wide();
+            }
+        }
+        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| x.wide() * x.wide()).sum::<f64>()
+    }
+}
