@@ -90,16 +90,19 @@ def embeddings():
         k = torch.arange(half, dtype=torch.float64)
         angles = t[:, None] * torch.exp(-math.log(max_period) * k / (half - shift))
         parts = [angles.cos(), angles.sin()] if flip else [angles.sin(), angles.cos()]
-        y = F.pad(torch.cat(parts, 1), (0, dim % 2))
+        y = torch.cat(parts, 1)
         theirs = get_timestep_embedding(t.detach(), dim, flip_sin_to_cos=flip, downscale_freq_shift=shift)
         assert (y - theirs).abs().max() < 2e-4, (y - theirs).abs().max()
         return y
 
     t = torch.tensor([0.0, 0.37, 1.0, 12.5, 999.0], dtype=torch.float64)
-    for name, dim, flip, shift in (("sin-cos", 16, False, 1), ("cos-sin", 16, True, 0), ("cos-sin-shifted", 16, True, 1),
-                                   ("sin-cos-unshifted", 16, False, 0), ("odd", 9, False, 1)):
-        fixture.add(f"sinusoidal-{name}", "sinusoidal", lambda t: sinusoidal(t, dim, flip, shift), {"t": t}, dim=dim,
-                    flip_sin_to_cos=flip, downscale_freq_shift=shift, max_period=10000.0)
+    for flip in (False, True):
+        for shift in (0, 1):
+            name = f"sinusoidal-{'cos-sin' if flip else 'sin-cos'}-shift-{shift}"
+            fixture.describe(name, "sinusoidal", dim=16, flip_sin_to_cos=flip, downscale_freq_shift=shift,
+                             max_period=10000.0)
+            fixture.put(name, "t", t)
+            fixture.put(name, "y", sinusoidal(t, 16, flip, shift))
 
     # Tancik et al. 2020 as used for score models: angles 2 pi t f, with given frequencies f.
     def fourier(t, f, flip):
