@@ -30,6 +30,14 @@ fn depthwise_convolutions_and_their_gradients_are_those_of_pytorch() {
 }
 
 #[test]
+fn transposed_convolutions_and_their_gradients_are_those_of_pytorch() {
+    check("conv_transpose2d", |case, t| {
+        let size = case.tensor("y");
+        t[0].conv_transpose2d(&t[1], t.get(2), geometry(case), (size.dim(1), size.dim(2)))
+    });
+}
+
+#[test]
 fn every_kind_of_convolution_in_the_fixture_is_compared() {
     let compared = BTreeSet::from(["conv2d", "depthwise_conv2d", "conv_transpose2d"]);
     assert_eq!(compared, Fixture::load("convolutions").ops());
