@@ -1,0 +1,134 @@
+//! A residual, time-conditioned multi-layer perceptron for vectors.
+//!
+//! ```text
+//! e = SiLU(W₂ SiLU(W₁ φ(noise)) + class)       φ sinusoidal
+//! h = W x
+//! h = h + W_b SiLU(W_a SiLU(h) + W_e e)          for each block
+//! y = W_out SiLU(h)
+//! ```
+
+use fokker_nn::{Embedding, Gain, Init, Linear, Sinusoidal, module};
+use fokker_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::network::Purpose;
+
+/// Size of an [`Mlp`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MlpConfig {
+    /// Width of every layer.
+    pub hidden: usize,
+    /// Number of residual blocks of two layers each.
+    pub blocks: usize,
+    /// Length of the noise-level embedding; even.
+    pub embedding: usize,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        MlpConfig { hidden: 256, blocks: 3, embedding: 64 }
+    }
+}
+
+/// The network; see the module's equations.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    sinusoidal: Sinusoidal,
+    embed: [Linear; 2],
+    class: Option<Embedding>,
+    input: Linear,
+    blocks: Vec<Block>,
+    output: Linear,
+}
+
+impl fokker_nn::Module for Mlp {
+    fn visit<'a>(&'a self, path: &mut fokker_nn::Path, f: &mut dyn FnMut(&str, &'a Tensor)) {
+        path.within("embed_in", |p| self.embed[0].visit(p, f));
+        path.within("embed_out", |p| self.embed[1].visit(p, f));
+        path.within("class", |p| self.class.visit(p, f));
+        path.within("input", |p| self.input.visit(p, f));
+        path.within("blocks", |p| self.blocks.visit(p, f));
+        path.within("output", |p| self.output.visit(p, f));
+    }
+
+    fn visit_mut<'a>(&'a mut self, path: &mut fokker_nn::Path, f: &mut dyn FnMut(&str, &'a mut Tensor)) {
+        let [embed_in, embed_out] = &mut self.embed;
+        path.within("embed_in", |p| embed_in.visit_mut(p, f));
+        path.within("embed_out", |p| embed_out.visit_mut(p, f));
+        path.within("class", |p| self.class.visit_mut(p, f));
+        path.within("input", |p| self.input.visit_mut(p, f));
+        path.within("blocks", |p| self.blocks.visit_mut(p, f));
+        path.within("output", |p| self.output.visit_mut(p, f));
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    first: Linear,
+    embed: Linear,
+    second: Linear,
+}
+module!(Block { first, embed, second });
+
+impl Block {
+    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
+        let h = &self.first.forward(&x.silu()) + &self.embed.forward(embedding);
+        x + &self.second.forward(&h.silu())
+    }
+}
+
+impl MlpConfig {
+    /// Draws the network.
+    ///
+    /// # Errors
+    /// If a size is 0, the embedding odd, or samples are not vectors.
+    pub fn build(&self, purpose: Purpose<'_>, init: &mut Init) -> Result<Mlp, ModelError> {
+        let &[dim] = purpose.sample_shape else {
+            let found = format!("samples of shape [D], found {:?}; use `kind = \"unet\"` for images", purpose.sample_shape);
+            return Err(ModelError::config("network.kind", found));
+        };
+        for (field, value) in [("network.hidden", self.hidden), ("network.blocks", self.blocks)] {
+            if value == 0 {
+                return Err(ModelError::config(field, "at least 1, found 0"));
+            }
+        }
+        if self.embedding == 0 || !self.embedding.is_multiple_of(2) {
+            return Err(ModelError::config("network.embedding", format!("an even number above 0, found {}", self.embedding)));
+        }
+        let h = self.hidden;
+        Ok(Mlp {
+            sinusoidal: Sinusoidal { channels: self.embedding, max_period: 1000.0, scale: 20.0 },
+            embed: [Linear::new(self.embedding, h, init), Linear::new(h, h, init)],
+            class: purpose.classes.map(|n| Embedding::new(n + 1, h, init)),
+            input: Linear::new(dim, h, init),
+            blocks: (0..self.blocks)
+                .map(|_| Block {
+                    first: Linear::new(h, h, init),
+                    embed: Linear::new(h, h, init),
+                    second: Linear::with_gain(h, h, Gain::Zero, init),
+                })
+                .collect(),
+            output: Linear::with_gain(h, dim, Gain::Zero, init),
+        })
+    }
+}
+
+impl Mlp {
+    /// See [`Network::forward`](crate::Network::forward): `[B, D] -> [B, D]`.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
+        let mut e = self.sinusoidal.forward(noise, x.dtype());
+        e = self.embed[1].forward(&self.embed[0].forward(&e).silu());
+        if let (Some(table), Some(classes)) = (&self.class, classes) {
+            e = &e + &table.forward(classes);
+        }
+        let e = e.silu();
+        let mut h = self.input.forward(x);
+        for block in &self.blocks {
+            h = block.forward(&h, &e);
+        }
+        self.output.forward(&h.silu())
+    }
+}

@@ -1,0 +1,73 @@
+//! The networks, as one type.
+
+use fokker_nn::{Init, Module, Path};
+use fokker_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::mlp::{Mlp, MlpConfig};
+use crate::unet::{UNet, UNetConfig};
+
+/// What a network is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose<'a> {
+    /// The shape of one sample: `[D]` or `[H, W, C]`.
+    pub sample_shape: &'a [usize],
+    /// The number of classes it can be conditioned on, if any. One more embedding stands for "no class".
+    pub classes: Option<usize>,
+}
+
+macro_rules! networks {
+    ($($(#[$doc:meta])* $tag:literal => $variant:ident($network:ident, $config:ident);)*) => {
+        /// Which network, and how large. `kind` selects it in files.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum NetworkConfig {
+            $( $(#[$doc])* #[serde(rename = $tag)] $variant($config), )*
+        }
+
+        /// A network of one of the kinds.
+        #[derive(Clone, Debug)]
+        pub enum Network {
+            $( $(#[$doc])* $variant($network), )*
+        }
+
+        impl NetworkConfig {
+            /// Draws a network.
+            ///
+            /// # Errors
+            /// If the configuration cannot serve the purpose.
+            pub fn build(&self, purpose: Purpose<'_>, init: &mut Init) -> Result<Network, ModelError> {
+                match self {
+                    $( NetworkConfig::$variant(config) => Ok(Network::$variant(config.build(purpose, init)?)), )*
+                }
+            }
+        }
+
+        impl Network {
+            /// The output for a batch `x` `[B, ...]` at noise levels `noise` (one for all, or one each), and the classes, where
+            /// the number of classes stands for "no class". Same shape as `x`.
+            #[track_caller]
+            pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
+                match self { $( Network::$variant(network) => network.forward(x, noise, classes), )* }
+            }
+        }
+
+        impl Module for Network {
+            fn visit<'a>(&'a self, path: &mut Path, f: &mut dyn FnMut(&str, &'a Tensor)) {
+                match self { $( Network::$variant(network) => network.visit(path, f), )* }
+            }
+
+            fn visit_mut<'a>(&'a mut self, path: &mut Path, f: &mut dyn FnMut(&str, &'a mut Tensor)) {
+                match self { $( Network::$variant(network) => network.visit_mut(path, f), )* }
+            }
+        }
+    };
+}
+
+networks! {
+    /// A residual multi-layer perceptron for vectors.
+    "mlp" => Mlp(Mlp, MlpConfig);
+    /// A U-Net for images.
+    "unet" => UNet(UNet, UNetConfig);
+}

@@ -1,0 +1,317 @@
+//! A U-Net for images, in the form of DDPM (Ho et al. 2020, appendix B).
+//!
+//! Every level has residual blocks of two 3×3 convolutions with group norm and SiLU; between levels the image is halved by a
+//! convolution of stride 2, and doubled by nearest-neighbour up-sampling and a convolution. What a level puts out on the way
+//! down is concatenated on the way up. The noise level, as a sinusoidal embedding through two layers, is added between a block's
+//! convolutions; so is the class, if there is one. Chosen levels and the middle have self-attention.
+//!
+//! Images of any height and width are padded with zeros to what the levels need, and the output is cropped.
+
+use fokker_nn::{Conv2d, Embedding, Gain, GroupNorm, Init, Linear, Sinusoidal, module};
+use fokker_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::network::Purpose;
+
+/// Size of a [`UNet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UNetConfig {
+    /// Channels of each level, from full resolution down; each further level halves height and width.
+    pub channels: Vec<usize>,
+    /// Residual blocks per level on the way down; one more on the way up.
+    pub blocks: usize,
+    /// Levels with self-attention after each block (0 is full resolution).
+    pub attention_levels: Vec<usize>,
+    /// Self-attention between the two blocks of the middle.
+    pub middle_attention: bool,
+    /// Channels per attention head.
+    pub head_channels: usize,
+    /// Groups of group norm, or the largest smaller number that divides a layer's channels.
+    pub groups: usize,
+    /// Length of the embedding as a multiple of the first level's channels.
+    pub embedding_factor: usize,
+}
+
+impl Default for UNetConfig {
+    fn default() -> Self {
+        UNetConfig {
+            channels: vec![32, 64, 128],
+            blocks: 2,
+            attention_levels: Vec::new(),
+            middle_attention: true,
+            head_channels: 32,
+            groups: 8,
+            embedding_factor: 4,
+        }
+    }
+}
+
+/// The network; see the module's description.
+#[derive(Clone, Debug)]
+pub struct UNet {
+    sinusoidal: Sinusoidal,
+    embed_in: Linear,
+    embed_out: Linear,
+    class: Option<Embedding>,
+    input: Conv2d,
+    down: Vec<Down>,
+    middle: Middle,
+    up: Vec<Up>,
+    norm: GroupNorm,
+    output: Conv2d,
+}
+module!(UNet { embed_in, embed_out, class, input, down, middle, up, norm, output });
+
+/// A level on the way down: blocks, each perhaps followed by attention, then a convolution of stride 2 unless it is the last.
+#[derive(Clone, Debug)]
+struct Down {
+    blocks: Vec<Block>,
+    attention: Vec<Attention>,
+    halve: Option<Conv2d>,
+}
+module!(Down { blocks, attention, halve });
+
+#[derive(Clone, Debug)]
+struct Middle {
+    first: Block,
+    attention: Option<Attention>,
+    second: Block,
+}
+module!(Middle { first, attention, second });
+
+/// A level on the way up: blocks, each perhaps followed by attention, then a convolution after doubling unless it is the last.
+#[derive(Clone, Debug)]
+struct Up {
+    blocks: Vec<Block>,
+    attention: Vec<Attention>,
+    double: Option<Conv2d>,
+}
+module!(Up { blocks, attention, double });
+
+#[derive(Clone, Debug)]
+struct Block {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    embed: Linear,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    skip: Option<Linear>,
+}
+module!(Block { norm1, conv1, embed, norm2, conv2, skip });
+
+impl Block {
+    fn new(inputs: usize, outputs: usize, embedding: usize, groups: usize, init: &mut Init) -> Block {
+        Block {
+            norm1: GroupNorm::new(groups, inputs, init),
+            conv1: Conv2d::new(inputs, outputs, 3, init),
+            embed: Linear::new(embedding, outputs, init),
+            norm2: GroupNorm::new(groups, outputs, init),
+            conv2: Conv2d::with_gain(outputs, outputs, 3, 1, Gain::Zero, init),
+            skip: (inputs != outputs).then(|| Linear::new(inputs, outputs, init)),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
+        let h = self.conv1.forward(&self.norm1.forward_silu(x));
+        let e = self.embed.forward(embedding);
+        let h = &h + &e.reshape(&[e.dim(0), 1, 1, e.dim(1)]);
+        let h = self.conv2.forward(&self.norm2.forward_silu(&h));
+        match &self.skip {
+            Some(skip) => &skip.forward(x) + &h,
+            None => x + &h,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Attention {
+    norm: GroupNorm,
+    qkv: Linear,
+    output: Linear,
+    heads: usize,
+}
+module!(Attention { norm, qkv, output });
+
+impl Attention {
+    fn new(channels: usize, head_channels: usize, groups: usize, init: &mut Init) -> Attention {
+        // The number of heads nearest to the asked-for size that divides the channels.
+        let wanted = (channels / head_channels).max(1);
+        let heads = (1..=wanted).rev().find(|h| channels.is_multiple_of(*h)).unwrap_or(1);
+        Attention {
+            norm: GroupNorm::new(groups, channels, init),
+            qkv: Linear::new(channels, 3 * channels, init),
+            output: Linear::with_gain(channels, channels, Gain::Zero, init),
+            heads,
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let &[b, h, w, c] = x.shape() else { panic!("attention: expected [B, H, W, C], found {:?}", x.shape()) };
+        let qkv = self.qkv.forward(&self.norm.forward(x)).reshape(&[b, h * w, 3 * c]);
+        let part = |i: usize| qkv.slice(2, i * c..(i + 1) * c).reshape(&[b, h * w, self.heads, c / self.heads]);
+        let y = Tensor::attention(&part(0), &part(1), &part(2), None).reshape(&[b, h, w, c]);
+        x + &self.output.forward(&y)
+    }
+}
+
+impl UNetConfig {
+    fn check(&self, purpose: Purpose<'_>) -> Result<(), ModelError> {
+        if purpose.sample_shape.len() != 3 {
+            let found = format!("samples of shape [H, W, C], found {:?}; use `kind = \"mlp\"` for vectors", purpose.sample_shape);
+            return Err(ModelError::config("network.kind", found));
+        }
+        if self.channels.is_empty() || self.channels.contains(&0) {
+            let expected = format!("at least one level with at least one channel each, found {:?}", self.channels);
+            return Err(ModelError::config("network.channels", expected));
+        }
+        let positive = [
+            ("network.blocks", self.blocks),
+            ("network.head_channels", self.head_channels),
+            ("network.groups", self.groups),
+            ("network.embedding_factor", self.embedding_factor),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return Err(ModelError::config(field, "at least 1, found 0"));
+            }
+        }
+        let levels = self.channels.len();
+        if let Some(level) = self.attention_levels.iter().find(|&&l| l >= levels) {
+            let expected = format!("levels below {levels}, the number of `channels`, found {level}");
+            return Err(ModelError::config("network.attention_levels", expected));
+        }
+        if !self.channels[0].is_multiple_of(2) {
+            let expected = format!("an even number of channels at full resolution, found {}", self.channels[0]);
+            return Err(ModelError::config("network.channels", expected));
+        }
+        Ok(())
+    }
+
+    /// Draws the network.
+    ///
+    /// # Errors
+    /// If a size is out of range or samples are not images.
+    pub fn build(&self, purpose: Purpose<'_>, init: &mut Init) -> Result<UNet, ModelError> {
+        self.check(purpose)?;
+        let image_channels = purpose.sample_shape[2];
+        let (groups, levels) = (self.groups, self.channels.len());
+        let embedding = self.channels[0] * self.embedding_factor;
+        let block = |inputs, outputs, init: &mut Init| Block::new(inputs, outputs, embedding, groups, init);
+        let attention = |channels, init: &mut Init| Attention::new(channels, self.head_channels, groups, init);
+
+        let sinusoidal = Sinusoidal { channels: self.channels[0], max_period: 10_000.0, scale: 100.0 };
+        let embed_in = Linear::new(self.channels[0], embedding, init);
+        let embed_out = Linear::new(embedding, embedding, init);
+        let class = purpose.classes.map(|n| Embedding::new(n + 1, embedding, init));
+        let input = Conv2d::new(image_channels, self.channels[0], 3, init);
+
+        // The channels of everything that is kept for the way up, in order.
+        let mut kept = vec![self.channels[0]];
+        let mut width = self.channels[0];
+        let mut down = Vec::new();
+        for (level, &channels) in self.channels.iter().enumerate() {
+            let attends = self.attention_levels.contains(&level);
+            let mut stage = Down { blocks: Vec::new(), attention: Vec::new(), halve: None };
+            for _ in 0..self.blocks {
+                stage.blocks.push(block(width, channels, init));
+                if attends {
+                    stage.attention.push(attention(channels, init));
+                }
+                width = channels;
+                kept.push(width);
+            }
+            if level + 1 < levels {
+                stage.halve = Some(Conv2d::with_gain(width, width, 3, 2, Gain::Default, init));
+                kept.push(width);
+            }
+            down.push(stage);
+        }
+        let middle = Middle {
+            first: block(width, width, init),
+            attention: self.middle_attention.then(|| attention(width, init)),
+            second: block(width, width, init),
+        };
+        let mut up = Vec::new();
+        for (level, &channels) in self.channels.iter().enumerate().rev() {
+            let attends = self.attention_levels.contains(&level);
+            let mut stage = Up { blocks: Vec::new(), attention: Vec::new(), double: None };
+            for _ in 0..self.blocks + 1 {
+                let skip = kept.pop().expect("one kept tensor per block on the way up");
+                stage.blocks.push(block(width + skip, channels, init));
+                if attends {
+                    stage.attention.push(attention(channels, init));
+                }
+                width = channels;
+            }
+            if level > 0 {
+                stage.double = Some(Conv2d::new(width, width, 3, init));
+            }
+            up.push(stage);
+        }
+        let norm = GroupNorm::new(groups, width, init);
+        let output = Conv2d::with_gain(width, image_channels, 3, 1, Gain::Zero, init);
+        Ok(UNet { sinusoidal, embed_in, embed_out, class, input, down, middle, up, norm, output })
+    }
+}
+
+/// Zeros around an axis so that its extent becomes a multiple of `multiple`.
+fn pad_axis(x: &Tensor, axis: usize, multiple: usize) -> Tensor {
+    let missing = x.dim(axis).next_multiple_of(multiple) - x.dim(axis);
+    x.pad(axis, missing / 2, missing - missing / 2)
+}
+
+fn crop_axis(x: &Tensor, axis: usize, extent: usize) -> Tensor {
+    let before = (x.dim(axis) - extent) / 2;
+    x.slice(axis, before..before + extent)
+}
+
+impl UNet {
+    /// See [`Network::forward`](crate::Network::forward): `[B, H, W, C] -> [B, H, W, C]`.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
+        let &[_, height, width, _] = x.shape() else { panic!("U-Net: expected [B, H, W, C], found {:?}", x.shape()) };
+        let multiple = 1 << (self.down.len() - 1);
+        let mut e = self.embed_out.forward(&self.embed_in.forward(&self.sinusoidal.forward(noise, x.dtype())).silu());
+        if let (Some(table), Some(classes)) = (&self.class, classes) {
+            e = &e + &table.forward(classes);
+        }
+        let e = e.silu();
+
+        let mut h = self.input.forward(&pad_axis(&pad_axis(x, 1, multiple), 2, multiple));
+        let mut kept = vec![h.clone()];
+        for stage in &self.down {
+            for (i, block) in stage.blocks.iter().enumerate() {
+                h = block.forward(&h, &e);
+                if let Some(attention) = stage.attention.get(i) {
+                    h = attention.forward(&h);
+                }
+                kept.push(h.clone());
+            }
+            if let Some(halve) = &stage.halve {
+                h = halve.forward(&h);
+                kept.push(h.clone());
+            }
+        }
+        h = self.middle.first.forward(&h, &e);
+        if let Some(attention) = &self.middle.attention {
+            h = attention.forward(&h);
+        }
+        h = self.middle.second.forward(&h, &e);
+        for stage in &self.up {
+            for (i, block) in stage.blocks.iter().enumerate() {
+                let skip = kept.pop().expect("one kept tensor per block on the way up");
+                h = block.forward(&Tensor::concat(&[&h, &skip], 3), &e);
+                if let Some(attention) = stage.attention.get(i) {
+                    h = attention.forward(&h);
+                }
+            }
+            if let Some(double) = &stage.double {
+                h = double.forward(&h.upsample_nearest(2, 2));
+            }
+        }
+        let y = self.output.forward(&self.norm.forward_silu(&h));
+        crop_axis(&crop_axis(&y, 1, height), 2, width)
+    }
+}

@@ -1,0 +1,332 @@
+//! Group normalisation on the host.
+//!
+//! Each image is read twice, first for its sums, then to write the result, by the same thread while it is in cache; only
+//! where a batch has few images are those cut into pieces. Loops run over rows of whole pixels at least a few vectors long, so
+//! that few channels cost no speed.
+
+use pulp::NullaryFnOnce;
+
+use super::Activation;
+use crate::element::Element;
+use crate::par;
+use crate::simd;
+
+/// Extents: `x` is `[batch, pixels, channels]`.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) batch: usize,
+    pub(super) pixels: usize,
+    pub(super) channels: usize,
+    pub(super) groups: usize,
+}
+
+impl Shape {
+    fn image(&self) -> usize {
+        self.pixels * self.channels
+    }
+
+    /// Elements in a row of whole pixels.
+    fn row(&self) -> usize {
+        self.channels * (64 / self.channels.max(1)).clamp(1, self.pixels.max(1))
+    }
+
+    /// Elements in each of the pieces of an image: the whole image where there are many.
+    fn piece(&self) -> usize {
+        let pieces = if self.batch >= 4 { 1 } else { self.image().div_ceil(2 * par::PIECE).clamp(1, 16) };
+        (self.image().div_ceil(pieces)).next_multiple_of(self.row().max(1)).max(1)
+    }
+
+    /// Repeats per-channel values over a row.
+    fn tile<V: Copy>(&self, value: impl Fn(usize) -> V) -> Vec<V> {
+        (0..self.row()).map(|i| value(i % self.channels)).collect()
+    }
+
+    fn group_of(&self, channel: usize) -> usize {
+        channel / (self.channels / self.groups)
+    }
+
+    /// Sums two per-channel quantities of an image over its pixels: `work` adds a piece's to two rows of sums.
+    fn sums(&self, work: impl Fn(usize, &mut [f64], &mut [f64]) + Sync) -> (Vec<f64>, Vec<f64>) {
+        let (row, c) = (self.row(), self.channels);
+        let pieces = self.image().div_ceil(self.piece());
+        let mut partial = vec![0.0; 2 * row * pieces];
+        par::pieces(&mut partial, 2 * row, self.image(), |i, sums| {
+            let (first, second) = sums.split_at_mut(row);
+            work(i, first, second);
+        });
+        let (mut first, mut second) = (vec![0.0; c], vec![0.0; c]);
+        for sums in partial.chunks_exact(2 * row) {
+            for pixel in sums[..row].chunks_exact(c) {
+                first.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
+            }
+            for pixel in sums[row..].chunks_exact(c) {
+                second.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
+            }
+        }
+        (first, second)
+    }
+
+    /// The sum of per-channel values over each group.
+    fn by_group(&self, value: impl Fn(usize) -> f64) -> Vec<f64> {
+        let mut sums = vec![0.0; self.groups];
+        for c in 0..self.channels {
+            sums[self.group_of(c)] += value(c);
+        }
+        sums
+    }
+
+    fn group_len(&self) -> f64 {
+        (self.pixels * (self.channels / self.groups)) as f64
+    }
+}
+
+/// `sums += x - shift` and `squares += (x - shift)²`, row by row.
+struct Moments<'a, T> {
+    x: &'a [T],
+    shift: &'a [f64],
+    sums: &'a mut [f64],
+    squares: &'a mut [f64],
+}
+
+impl<T: Element> NullaryFnOnce for Moments<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        for row in self.x.chunks(self.shift.len()) {
+            for (((&x, &shift), sum), square) in row.iter().zip(self.shift).zip(self.sums.iter_mut()).zip(self.squares.iter_mut())
+            {
+                let d = x.wide() - shift;
+                *sum += d;
+                *square += d * d;
+            }
+        }
+    }
+}
+
+/// Per-channel constants over a row: `z = (x - mean) scale + offset`.
+struct Affine<T> {
+    mean: Vec<T>,
+    scale: Vec<T>,
+    offset: Vec<T>,
+}
+
+/// `y = f(z)`, row by row.
+struct Apply<'a, T, F> {
+    x: &'a [T],
+    y: &'a mut [T],
+    affine: &'a Affine<T>,
+    f: F,
+}
+
+impl<T: Element, F: Fn(T) -> T> NullaryFnOnce for Apply<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let Affine { mean, scale, offset } = self.affine;
+        let row = mean.len();
+        for (y, x) in self.y.chunks_mut(row).zip(self.x.chunks(row)) {
+            for ((((y, &x), &mean), &scale), &offset) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(offset) {
+                *y = (self.f)((x - mean) * scale + offset);
+            }
+        }
+    }
+}
+
+/// `y`, and mean and reciprocal standard deviation of each group (`stats`: `[batch, 2, groups]`).
+pub(super) fn forward<T: Element>(
+    s: Shape,
+    x: &[T],
+    affine: Option<(&[T], &[T])>,
+    eps: f64,
+    activation: Activation,
+    y: &mut [T],
+    stats: &mut [T],
+) {
+    if x.is_empty() {
+        return;
+    }
+    let mut images: Vec<_> =
+        x.chunks_exact(s.image()).zip(y.chunks_exact_mut(s.image())).zip(stats.chunks_exact_mut(2 * s.groups)).collect();
+    par::pieces(&mut images, 1, x.len(), |_, image| {
+        let ((x, y), stats) = &mut image[0];
+        let per_group = s.channels / s.groups;
+        let shift = s.tile(|c| x[s.group_of(c) * per_group].wide());
+        let piece = s.piece();
+        let (sums, squares) = s.sums(|i, sums, squares| {
+            let x = &x[i * piece..x.len().min((i + 1) * piece)];
+            simd::widest(Moments { x, shift: &shift, sums, squares });
+        });
+        let (sums, squares) = (s.by_group(|c| sums[c]), s.by_group(|c| squares[c]));
+        let (means, rstds) = stats.split_at_mut(s.groups);
+        for g in 0..s.groups {
+            let d = sums[g] / s.group_len();
+            let variance = (squares[g] / s.group_len() - d * d).max(0.0);
+            means[g] = T::of(x[g * per_group].wide() + d);
+            rstds[g] = T::of(1.0 / (variance + eps).sqrt());
+        }
+        let affine = s.affine(means, rstds, affine);
+        par::pieces(y, piece, x.len(), |i, y| {
+            let x = &x[i * piece..][..y.len()];
+            let affine = &affine;
+            match activation {
+                Activation::None => simd::widest(Apply { x, y, affine, f: Identity::apply }),
+                Activation::Silu => simd::widest(Apply { x, y, affine, f: silu }),
+            }
+        });
+    });
+}
+
+struct Identity;
+
+impl Identity {
+    #[inline(always)]
+    fn apply<T>(z: T) -> T {
+        z
+    }
+}
+
+#[inline(always)]
+fn silu<T: Element>(z: T) -> T {
+    z * z.sigmoid()
+}
+
+impl Shape {
+    /// `z = gamma (x - mean) rstd + beta` for one image.
+    fn affine<T: Element>(&self, means: &[T], rstds: &[T], affine: Option<(&[T], &[T])>) -> Affine<T> {
+        Affine {
+            mean: self.tile(|c| means[self.group_of(c)]),
+            scale: self.tile(|c| {
+                let rstd = rstds[self.group_of(c)];
+                affine.map_or(rstd, |(gamma, _)| gamma[c] * rstd)
+            }),
+            offset: self.tile(|c| affine.map_or(T::ZERO, |(_, beta)| beta[c])),
+        }
+    }
+}
+
+/// The gradient before the activation, `dz`, into `dx`, and its sums: `sums += dz`, `products += dz (x - mean)`.
+struct Inner<'a, T, F> {
+    x: &'a [T],
+    grad: &'a [T],
+    dx: &'a mut [T],
+    affine: &'a Affine<T>,
+    sums: &'a mut [f64],
+    products: &'a mut [f64],
+    /// The activation's derivative.
+    d: F,
+}
+
+impl<T: Element, F: Fn(T) -> T> NullaryFnOnce for Inner<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let Affine { mean, scale, offset } = self.affine;
+        let row = mean.len();
+        for ((x, grad), dx) in self.x.chunks(row).zip(self.grad.chunks(row)).zip(self.dx.chunks_mut(row)) {
+            for ((((((dx, &x), &grad), &mean), &scale), &offset), (sum, product)) in dx
+                .iter_mut()
+                .zip(x)
+                .zip(grad)
+                .zip(mean)
+                .zip(scale)
+                .zip(offset)
+                .zip(self.sums.iter_mut().zip(self.products.iter_mut()))
+            {
+                let centred = x - mean;
+                let dz = grad * (self.d)(centred * scale + offset);
+                *dx = dz;
+                *sum += dz.wide();
+                *product += (dz * centred).wide();
+            }
+        }
+    }
+}
+
+/// `dx = dx scale - (x - mean) slope - level`, row by row.
+struct Outer<'a, T> {
+    x: &'a [T],
+    dx: &'a mut [T],
+    affine: &'a Affine<T>,
+    slope: &'a [T],
+    level: &'a [T],
+}
+
+impl<T: Element> NullaryFnOnce for Outer<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let Affine { mean, scale, .. } = self.affine;
+        let row = mean.len();
+        for (dx, x) in self.dx.chunks_mut(row).zip(self.x.chunks(row)) {
+            for (((((dx, &x), &mean), &scale), &slope), &level) in
+                dx.iter_mut().zip(x).zip(mean).zip(scale).zip(self.slope).zip(self.level)
+            {
+                *dx = *dx * scale - (x - mean) * slope - level;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn one<T: Element>(_: T) -> T {
+    T::ONE
+}
+
+#[inline(always)]
+fn silu_derivative<T: Element>(z: T) -> T {
+    let s = z.sigmoid();
+    s * (T::ONE + z * (T::ONE - s))
+}
+
+/// Writes `dx`; `sums` (`[batch, 2, channels]`) gets each image's `Σ dz` and `Σ dz x̂`, from which the gradients of `beta`
+/// and `gamma` follow.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn backward<T: Element>(
+    s: Shape,
+    x: &[T],
+    affine: Option<(&[T], &[T])>,
+    stats: &[T],
+    activation: Activation,
+    grad: &[T],
+    dx: &mut [T],
+    sums: &mut [f64],
+) {
+    if x.is_empty() {
+        return;
+    }
+    let mut images: Vec<_> = dx.chunks_exact_mut(s.image()).zip(sums.chunks_exact_mut(2 * s.channels)).enumerate().collect();
+    par::pieces(&mut images, 1, x.len(), |_, image| {
+        let (b, (dx, totals)) = &mut image[0];
+        let (x, grad) = (&x[*b * s.image()..][..s.image()], &grad[*b * s.image()..][..s.image()]);
+        let (means, rstds) = stats[*b * 2 * s.groups..][..2 * s.groups].split_at(s.groups);
+        let gamma = |c: usize| affine.map_or(1.0, |(gamma, _)| gamma[c].wide());
+        let affine = s.affine(means, rstds, affine);
+        let piece = s.piece();
+        // The pieces of `dx` and of the sums advance together.
+        let parts: Vec<_> = dx.chunks_mut(piece).map(std::sync::Mutex::new).collect();
+        let (sums, products) = s.sums(|i, sums, products| {
+            let mut dx = parts[i].lock().expect("each piece is used once");
+            let range = i * piece..i * piece + dx.len();
+            let (x, grad, dx, affine) = (&x[range.clone()], &grad[range], &mut **dx, &affine);
+            match activation {
+                Activation::None => simd::widest(Inner { x, grad, dx, affine, sums, products, d: one }),
+                Activation::Silu => simd::widest(Inner { x, grad, dx, affine, sums, products, d: silu_derivative }),
+            }
+        });
+        drop(parts);
+        let rstd = |c: usize| rstds[s.group_of(c)].wide();
+        for c in 0..s.channels {
+            totals[c] = sums[c];
+            totals[s.channels + c] = products[c] * rstd(c);
+        }
+        // dx = rstd (gamma dz - mean(gamma dz) - x̂ mean(gamma dz x̂)), x̂ = (x - mean) rstd.
+        let levels = s.by_group(|c| gamma(c) * sums[c] * rstd(c) / s.group_len());
+        let slopes = s.by_group(|c| gamma(c) * products[c] * rstd(c).powi(3) / s.group_len());
+        let slope = s.tile(|c| T::of(slopes[s.group_of(c)]));
+        let level = s.tile(|c| T::of(levels[s.group_of(c)]));
+        par::pieces(dx, piece, x.len(), |i, dx| {
+            let x = &x[i * piece..][..dx.len()];
+            simd::widest(Outer { x, dx, affine: &affine, slope: &slope, level: &level });
+        });
+    });
+}

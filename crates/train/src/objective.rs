@@ -1,0 +1,218 @@
+//! Denoising score matching for any process (Vincent 2011; Song et al. 2021, eq. 7; Karras et al. 2022, eq. 2).
+//!
+//! ```text
+//! L = E_{t, x_0, ε} [ λ(t) |x̂_0(x_t, t) - x_0|² ],   x_t = α x_0 + σ ε
+//! ```
+//!
+//! averaged over elements. With the preconditioning `x̂_0 = c_skip x_t + c_out F` this is `λ c_out² |F - F*|²` for the network's
+//! own target `F* = (x_0 - c_skip x_t)/c_out = a x_0 + b ε`; `a` and `b` are computed in `f64`, so nothing cancels at small noise.
+
+use fokker_models::DiffusionModel;
+use fokker_sde::{Cond, Preconditioning, Sde, Times, diffuse};
+use fokker_tensor::{Dtype, Noise, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// Streams of a run's randomness.
+pub(crate) mod stream {
+    pub(crate) const NOISE: u64 = 0x7261_0001;
+    pub(crate) const TIME: u64 = 0x7261_0002;
+    pub(crate) const LABEL: u64 = 0x7261_0003;
+}
+
+/// Which times a step trains at.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TimeDistribution {
+    /// Uniform over the process's span.
+    Uniform,
+    /// `ln(σ/α)` normal (Karras et al. 2022, table 1), limited to the span.
+    LogNormal {
+        /// Mean of `ln(σ/α)`.
+        #[serde(default = "edm_mean")]
+        mean: f64,
+        /// Its standard deviation.
+        #[serde(default = "edm_std")]
+        std: f64,
+    },
+}
+
+fn edm_mean() -> f64 {
+    -1.2
+}
+
+fn edm_std() -> f64 {
+    1.2
+}
+
+/// The factor `λ(t)` of the squared error of `x̂_0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weighting {
+    /// `α²/σ²`: uniform in the error of the noise (Ho et al. 2020, eq. 14).
+    Epsilon,
+    /// Uniform in the error of the network's own output: EDM's `λ = 1/c_out²` (Karras et al. 2022, table 1) for its
+    /// preconditioning.
+    Edm,
+    /// `g² α²/σ⁴`: twice the integrand of the likelihood bound (Song et al. 2021b, theorem 1), as an average over the span.
+    Likelihood,
+}
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Objective {
+    /// Which times.
+    pub times: TimeDistribution,
+    /// How they are weighted.
+    pub weighting: Weighting,
+    /// Probability of training a sample without its label, for classifier-free guidance (Ho & Salimans 2022).
+    pub label_dropout: f64,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Objective {
+            times: TimeDistribution::LogNormal { mean: edm_mean(), std: edm_std() },
+            weighting: Weighting::Edm,
+            label_dropout: 0.0,
+        }
+    }
+}
+
+impl TimeDistribution {
+    fn time(self, sde: &dyn Sde, uniform: f64, normal: f64) -> f64 {
+        let (start, end) = sde.span();
+        match self {
+            TimeDistribution::Uniform => start + (end - start) * uniform,
+            TimeDistribution::LogNormal { mean, std } => {
+                sde.time_at_log_snr(-2.0 * (mean + std * normal)).clamp(start, end)
+            }
+        }
+    }
+}
+
+/// The noised samples of one step and what the network should put out.
+pub(crate) struct Noised {
+    pub(crate) x_t: Tensor,
+    pub(crate) times: Times,
+    pub(crate) target: Tensor,
+    /// `√(λ c_out²)` per sample, `[B, 1, ...]`.
+    pub(crate) root_weight: Tensor,
+}
+
+impl Objective {
+    pub(crate) fn check(&self, origin: &str) -> Result<(), TrainError> {
+        if !(0.0..=1.0).contains(&self.label_dropout) {
+            let problem = format!("`objective.label_dropout`: expected a probability, found {}", self.label_dropout);
+            return Err(TrainError::config(origin, problem));
+        }
+        if let TimeDistribution::LogNormal { mean, std } = self.times
+            && !(mean.is_finite() && std > 0.0 && std.is_finite())
+        {
+            let problem = format!("`objective.times`: expected a finite mean and a std above 0, found {mean} and {std}");
+            return Err(TrainError::config(origin, problem));
+        }
+        Ok(())
+    }
+
+    /// `λ(t)`.
+    pub fn weight(&self, sde: &dyn Sde, preconditioning: &Preconditioning, t: f64) -> f64 {
+        let (alpha, sigma) = (sde.alpha(t), sde.sigma(t));
+        match self.weighting {
+            Weighting::Epsilon => (alpha / sigma).powi(2),
+            Weighting::Edm => preconditioning.coefficients(sde, t).out.powi(-2),
+            Weighting::Likelihood => sde.diffusion_squared(t) * (alpha / (sigma * sigma)).powi(2),
+        }
+    }
+
+    /// The noised batch of samples `first, first + 1, …` of a run.
+    pub(crate) fn noise(&self, model: &DiffusionModel, x_0: &Tensor, seed: u64, first: u64) -> Noised {
+        let (sde, preconditioning) = (&model.config.sde, &model.config.preconditioning);
+        let batch = x_0.dim(0);
+        let draw = Noise::new(seed, stream::TIME);
+        let uniform = draw.uniform(&[batch, 1], first, 0, Dtype::F64).to_vec::<f64>();
+        let normal = draw.normal(&[batch, 1], first, 1, Dtype::F64).to_vec::<f64>();
+        let times: Vec<f64> =
+            uniform.iter().zip(&normal).map(|(&u, &z)| self.times.time(sde, u, z)).collect();
+        let times = Times::Each(times);
+        let epsilon = Noise::new(seed, stream::NOISE).normal(x_0.shape(), first, 0, x_0.dtype());
+        let x_t = diffuse(sde, &times, x_0, &epsilon);
+        let target_of = |t: f64| {
+            let c = preconditioning.coefficients(sde, t);
+            ((1.0 - c.skip * sde.alpha(t)) / c.out, -c.skip * sde.sigma(t) / c.out)
+        };
+        let target = &(x_0 * &times.column(x_0, |t| target_of(t).0)) + &(&epsilon * &times.column(x_0, |t| target_of(t).1));
+        let root_weight = times.column(x_0, |t| {
+            (self.weight(sde, preconditioning, t)).sqrt() * preconditioning.coefficients(sde, t).out.abs()
+        });
+        Noised { x_t, times, target, root_weight }
+    }
+
+    /// The condition of samples `first, …`: their labels, some of them dropped.
+    pub(crate) fn condition(&self, model: &DiffusionModel, labels: Option<&[u32]>, seed: u64, first: u64) -> Cond {
+        let (Some(classes), Some(labels)) = (model.config.classes, labels) else { return Cond::NONE };
+        let draws = Noise::new(seed, stream::LABEL).uniform(&[labels.len(), 1], first, 0, Dtype::F64).to_vec::<f64>();
+        let kept = labels.iter().zip(draws).map(|(&label, u)| if u < self.label_dropout { classes as u32 } else { label });
+        Cond::classes(kept.collect())
+    }
+
+    /// The loss of a noised batch: a scalar.
+    pub(crate) fn loss(model: &DiffusionModel, noised: &Noised, cond: &Cond) -> Tensor {
+        let error = &model.raw(&noised.x_t, &noised.times, cond) - &noised.target;
+        (&error * &noised.root_weight).square().mean_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fokker_models::{MlpConfig, ModelConfig, NetworkConfig};
+    use fokker_sde::{Denoiser, SdeConfig};
+
+    fn model(sde: SdeConfig, preconditioning: Preconditioning) -> DiffusionModel {
+        let network = NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 });
+        let config = ModelConfig { sample_shape: vec![3], classes: None, sde, preconditioning, network };
+        let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
+        // Output layers start at zero: anything else makes the test say more.
+        for (i, t) in fokker_nn::Module::tensors_mut(&mut model).into_iter().enumerate() {
+            *t = &*t + &(&Noise::new(9, i as u64).normal(&[1, t.len()], 0, 0, Dtype::F64).reshape(t.shape()) * 0.3);
+        }
+        model
+    }
+
+    #[test]
+    fn the_loss_is_the_weighted_squared_error_of_the_denoised_sample() {
+        let x_0 = Noise::new(4, 4).normal(&[64, 3], 0, 0, Dtype::F64);
+        for sde in SdeConfig::all() {
+            for preconditioning in Preconditioning::all() {
+                if preconditioning.check(&sde).is_err() {
+                    continue;
+                }
+                for weighting in [Weighting::Epsilon, Weighting::Edm, Weighting::Likelihood] {
+                    let objective = Objective { weighting, ..Objective::default() };
+                    let model = model(sde.clone(), preconditioning.clone());
+                    let noised = objective.noise(&model, &x_0, 7, 0);
+                    let loss = Objective::loss(&model, &noised, &Cond::NONE).item();
+                    let denoised = model.denoise(&noised.x_t, &noised.times, &Cond::NONE);
+                    let weight = noised.times.column(&x_0, |t| objective.weight(&sde, &preconditioning, t));
+                    let direct = (&(&denoised - &x_0).square() * &weight).mean_all().item();
+                    let close = (loss - direct).abs() <= 1e-6 * direct.abs();
+                    assert!(close, "{} {} {weighting:?}: {loss} for {direct}", sde.name(), preconditioning.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_are_noised_alike_whatever_the_batch() {
+        let model = model(SdeConfig::default(), Preconditioning::default());
+        let x_0 = Noise::new(4, 4).normal(&[8, 3], 0, 0, Dtype::F64);
+        let objective = Objective::default();
+        let whole = objective.noise(&model, &x_0, 7, 100);
+        let part = objective.noise(&model, &x_0.slice(0, 5..8), 7, 105);
+        assert_eq!(whole.x_t.slice(0, 5..8).to_vec::<f64>(), part.x_t.to_vec::<f64>());
+        assert_eq!(whole.target.slice(0, 5..8).to_vec::<f64>(), part.target.to_vec::<f64>());
+    }
+}
