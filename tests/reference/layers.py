@@ -29,6 +29,13 @@ def norms():
                     groups=groups, eps=eps)
         fixture.add(f"group-norm-silu{suffix}", "group_norm_silu",
                     lambda x, w, b: F.silu(group_norm(x, w, b, groups, eps)), leaves, groups=groups, eps=eps)
+    # Without scale and shift.
+    draw = Draw("norms-plain")
+    x = draw.normal(2, 3, 5, 8, scale=1.5) + 0.4
+    fixture.add("group-norm-plain", "group_norm", lambda x: group_norm(x, None, None, 4, 1e-5), {"x": x}, groups=4,
+                eps=1e-5)
+    fixture.add("layer-norm-plain", "layer_norm", lambda x: F.layer_norm(x, [8], eps=1e-6), {"x": x}, eps=1e-6)
+    fixture.add("rms-norm-plain", "rms_norm", lambda x: F.rms_norm(x, [8], eps=1e-6), {"x": x}, eps=1e-6)
     for name, shape in {"layer-norm": [2, 3, 9], "layer-norm-wide": [3, 40]}.items():
         draw = Draw(name)
         channels = shape[-1]
@@ -51,30 +58,37 @@ def softmax():
 
 
 def attention():
-    """Tokens are ``[B, N, heads, D]``; the scale is ``1/sqrt(D)``."""
+    """Tokens are ``[B, N, heads, D]``; the scale is ``1/sqrt(D)`` unless the case gives one."""
 
-    def f(q, k, v):
+    def f(q, k, v, scale=None):
         heads_first = (a.transpose(1, 2) for a in (q, k, v))
-        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+        return F.scaled_dot_product_attention(*heads_first, scale=scale).transpose(1, 2)
 
     for name, (b, nq, nk, h, d) in {"attention": (2, 5, 5, 2, 4), "attention-cross": (2, 3, 7, 3, 5),
                                     "attention-one-head": (1, 6, 6, 1, 8), "attention-long": (1, 35, 67, 2, 8)}.items():
         draw = Draw(name)
         fixture.add(name, "attention", f,
                     {"q": draw.normal(b, nq, h, d), "k": draw.normal(b, nk, h, d), "v": draw.normal(b, nk, h, d)})
+    draw = Draw("attention-scaled")
+    fixture.add("attention-scaled", "attention", lambda q, k, v: f(q, k, v, 0.3),
+                {"q": draw.normal(2, 3, 2, 4), "k": draw.normal(2, 5, 2, 4), "v": draw.normal(2, 5, 2, 4)}, scale=0.3)
 
 
 def resampling():
-    """Nearest up-sampling and average pooling, both by two, on images ``[B, H, W, C]``."""
+    """Nearest up-sampling and average pooling of images ``[B, H, W, C]``."""
 
-    def up(x):
-        return F.interpolate(x.movedim(-1, 1), scale_factor=2, mode="nearest").movedim(1, -1)
+    def up(x, factor):
+        return F.interpolate(x.movedim(-1, 1), scale_factor=factor, mode="nearest").movedim(1, -1)
 
-    def pool(x):
-        return F.avg_pool2d(x.movedim(-1, 1), 2).movedim(1, -1)
+    def pool(x, factor):
+        return F.avg_pool2d(x.movedim(-1, 1), factor).movedim(1, -1)
 
-    fixture.add("upsample-nearest", "upsample_nearest", up, {"x": Draw("up").normal(2, 3, 5, 3)}, factor=2)
-    fixture.add("avg-pool", "avg_pool", pool, {"x": Draw("pool").normal(2, 4, 6, 3)}, factor=2)
+    for factor in ((2, 2), (3, 1)):
+        suffix = "" if factor == (2, 2) else "-uneven"
+        fixture.add(f"upsample-nearest{suffix}", "upsample_nearest", lambda x: up(x, factor),
+                    {"x": Draw(f"up{suffix}").normal(2, 3, 5, 3)}, factor=factor)
+        fixture.add(f"avg-pool{suffix}", "avg_pool", lambda x: pool(x, factor),
+                    {"x": Draw(f"pool{suffix}").normal(2, 6, 4, 3)}, factor=factor)
 
 
 def embeddings():

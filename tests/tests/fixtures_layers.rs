@@ -15,33 +15,62 @@ fn check(op: &str, leaves: &[&str], f: fn(&Case, &[Tensor]) -> Tensor) {
     }
 }
 
+/// Scale and shift, if the case has them.
+fn affine(leaves: &[Tensor]) -> Option<(&Tensor, &Tensor)> {
+    leaves.get(1).zip(leaves.get(2))
+}
+
 #[test]
 fn group_norm_and_its_gradients_are_those_of_pytorch() {
     check("group_norm", &["x", "w", "b"], |case, t| {
-        t[0].group_norm(case.count("groups"), Some((&t[1], &t[2])), case.number("eps"), Activation::None)
+        t[0].group_norm(case.count("groups"), affine(t), case.number("eps"), Activation::None)
     });
 }
 
 #[test]
 fn group_norm_with_silu_and_its_gradients_are_those_of_pytorch() {
     check("group_norm_silu", &["x", "w", "b"], |case, t| {
-        t[0].group_norm(case.count("groups"), Some((&t[1], &t[2])), case.number("eps"), Activation::Silu)
+        t[0].group_norm(case.count("groups"), affine(t), case.number("eps"), Activation::Silu)
     });
 }
 
 #[test]
 fn layer_norm_and_its_gradients_are_those_of_pytorch() {
-    check("layer_norm", &["x", "w", "b"], |case, t| t[0].layer_norm(Some((&t[1], &t[2])), case.number("eps")));
+    check("layer_norm", &["x", "w", "b"], |case, t| t[0].layer_norm(affine(t), case.number("eps")));
 }
 
 #[test]
 fn rms_norm_and_its_gradients_are_those_of_pytorch() {
-    check("rms_norm", &["x", "w"], |case, t| t[0].rms_norm(Some(&t[1]), case.number("eps")));
+    check("rms_norm", &["x", "w"], |case, t| t[0].rms_norm(t.get(1), case.number("eps")));
 }
 
 #[test]
 fn softmax_and_its_gradients_are_those_of_pytorch() {
     check("softmax", &["x"], |_, t| t[0].softmax());
+}
+
+#[test]
+fn attention_and_its_gradients_are_those_of_pytorch() {
+    check("attention", &["q", "k", "v"], |case, t| {
+        let scale = case.has_parameter("scale").then(|| case.number("scale"));
+        Tensor::attention(&t[0], &t[1], &t[2], scale)
+    });
+}
+
+#[test]
+fn nearest_up_sampling_and_its_gradient_are_those_of_pytorch() {
+    check("upsample_nearest", &["x"], |case, t| {
+        let [down, right] = case.pair("factor");
+        t[0].upsample_nearest(down, right)
+    });
+}
+
+#[test]
+fn average_pooling_and_its_gradient_are_those_of_pytorch() {
+    check("avg_pool", &["x"], |case, t| {
+        let [down, right] = case.pair("factor");
+        t[0].avg_pool2d(down, right)
+    });
 }
 
 #[test]
@@ -79,4 +108,22 @@ fn fourier_features_of_given_frequencies_and_their_gradients_are_those_of_pytorc
         let angles = &(&leaves[0].reshape(&[leaves[0].len(), 1]) * &leaves[1]) * std::f64::consts::TAU;
         waves(case, &angles.cos(), &angles.sin())
     });
+}
+
+#[test]
+fn every_layer_in_the_fixture_is_compared() {
+    let compared = BTreeSet::from([
+        "attention",
+        "avg_pool",
+        "fourier",
+        "gather",
+        "group_norm",
+        "group_norm_silu",
+        "layer_norm",
+        "rms_norm",
+        "sinusoidal",
+        "softmax",
+        "upsample_nearest",
+    ]);
+    assert_eq!(compared, Fixture::load("layers").ops());
 }

@@ -64,8 +64,7 @@ fn the_unet_and_its_gradients_are_those_of_diffusers() {
 fn the_mlp_and_its_gradients_are_those_of_its_equations() {
     let fixture = Fixture::load("networks");
     let case = fixture.case("mlp");
-    let config =
-        MlpConfig { hidden: case.count("hidden"), blocks: case.count("blocks"), embedding: case.count("embedding") };
+    let config = MlpConfig { hidden: case.count("hidden"), blocks: case.count("blocks"), embedding: case.count("embedding") };
     compare(&case, NetworkConfig::Mlp(config));
 }
 

@@ -166,8 +166,5 @@ fn an_average_with_constant_decay_starts_with_the_ramp_of_ddpm() {
 fn an_average_with_a_half_life_counts_images() {
     let no_ramp = f64::INFINITY;
     follow_average("ema-half-life", |c| EmaConfig::HalfLife { images: c.number("half_life"), rampup: no_ramp });
-    follow_average("ema-half-life-ramp", |c| EmaConfig::HalfLife {
-        images: c.number("half_life"),
-        rampup: c.number("ramp"),
-    });
+    follow_average("ema-half-life-ramp", |c| EmaConfig::HalfLife { images: c.number("half_life"), rampup: c.number("ramp") });
 }
