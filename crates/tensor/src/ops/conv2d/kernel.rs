@@ -200,18 +200,23 @@ impl<T: Lanes> Correlate<'_, T> {
                     }
                 }
             }
-            let whole = first + N * lanes <= self.channels;
-            for m in 0..M {
-                if p + m > last {
-                    break;
-                }
-                let y = self.y.as_mut_ptr().add(*self.y_at.get_unchecked(p + m) + first);
-                if whole {
-                    for n in 0..N {
-                        y.cast::<T::V<S>>().add(n).write_unaligned(sums[m][n]);
+            if first + N * lanes <= self.channels {
+                for m in 0..M {
+                    if p + m <= last {
+                        let y = self.y.as_mut_ptr().add(*self.y_at.get_unchecked(p + m) + first);
+                        for n in 0..N {
+                            y.cast::<T::V<S>>().add(n).write_unaligned(sums[m][n]);
+                        }
                     }
-                } else {
-                    std::ptr::copy_nonoverlapping(sums[m].as_ptr().cast::<T>(), y, self.channels - first);
+                }
+            } else {
+                for m in 0..M {
+                    if p + m <= last {
+                        let y = self.y.as_mut_ptr().add(*self.y_at.get_unchecked(p + m) + first);
+                        // A copy, so that the address of the sums is never taken and they stay in registers.
+                        let row = sums[m];
+                        std::ptr::copy_nonoverlapping(row.as_ptr().cast::<T>(), y, self.channels - first);
+                    }
                 }
             }
         }
