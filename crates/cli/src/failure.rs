@@ -45,3 +45,10 @@ impl From<fokker_train::TrainError> for Failure {
         }
     }
 }
+
+impl Failure {
+    /// For callbacks of the training loop, whose failures are the run's.
+    pub(crate) fn into_train_error(self) -> fokker_train::TrainError {
+        fokker_train::TrainError::Callback { message: self.message }
+    }
+}

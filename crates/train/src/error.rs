@@ -46,6 +46,12 @@ pub enum TrainError {
         /// The learning rate in use.
         rate: f64,
     },
+    /// What the caller does at an event failed.
+    #[error("{message}")]
+    Callback {
+        /// The reason.
+        message: String,
+    },
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] fokker_data::DataError),

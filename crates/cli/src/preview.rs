@@ -1,0 +1,48 @@
+//! `fokker preview`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fokker_data::DataConfig;
+use fokker_train::RunConfig;
+
+use crate::failure::Failure;
+use crate::sample;
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  fokker preview glyphs --out glyphs.png\n  fokker preview folder --data photos.zip --out photos.png")]
+pub(crate) struct Preview {
+    /// A recipe, a TOML file, or the kind of a generated data set.
+    source: String,
+    /// Where the data is: sets `data.path`.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Number of samples [default: 100 images or 10000 points].
+    #[arg(short = 'n', long = "count", value_name = "N")]
+    count: Option<std::num::NonZeroUsize>,
+    /// The picture.
+    #[arg(long, value_name = "PNG", default_value = "preview.png")]
+    out: PathBuf,
+}
+
+impl Preview {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let generated = DataConfig::generated().into_iter().find(|d| d.kind() == self.source);
+        let data = match generated {
+            Some(data) if self.data.is_none() => data,
+            _ => {
+                let path = self.data.as_ref().map(|p| format!("data.path={}", toml::Value::String(p.display().to_string())));
+                RunConfig::load(&self.source, &path.into_iter().collect::<Vec<_>>())?.data
+            }
+        };
+        let set = data.open(".".as_ref())?;
+        let default = if set.sample_shape().len() == 3 { 100 } else { 10_000 };
+        let wanted = self.count.map_or(default, std::num::NonZeroUsize::get);
+        let count = if set.is_unlimited() { wanted } else { wanted.min(set.len()) };
+        let batch = set.batch(&(0..count).collect::<Vec<_>>())?;
+        sample::picture(&batch.x)?.save_png(&self.out)?;
+        let classes = set.classes().map_or("no classes".into(), |n| format!("{n} classes"));
+        println!("{}: samples of shape {:?}, {classes}; {count} of them in {}", set.name(), set.sample_shape(), self.out.display());
+        Ok(())
+    }
+}

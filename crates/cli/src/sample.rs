@@ -1,0 +1,196 @@
+//! `fokker sample`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use fokker_data::{Grid, Movie, Picture, Scatter, write_npy};
+use fokker_models::DiffusionModel;
+use fokker_solve::{GridConfig, Observer, SolverConfig, Step};
+use fokker_tensor::{Dtype, Tensor};
+use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate};
+
+use crate::failure::Failure;
+use crate::progress::{Progress, duration};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --movie seven.gif\n  \
+                        fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500")]
+pub(crate) struct Sample {
+    /// A run's folder or a model's .safetensors file.
+    model: PathBuf,
+    /// Number of samples [default: the run's].
+    #[arg(short = 'n', long = "count", value_name = "N")]
+    count: Option<usize>,
+    /// What to write: .png (a picture of all), .npy (the numbers), or a folder (one PNG each) [default: RUN/samples.png].
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// Write the trajectory as a GIF.
+    #[arg(long, value_name = "GIF")]
+    movie: Option<PathBuf>,
+    /// The class to draw, or `all` for one after the other.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// The solver (see `fokker list solvers`) [default: the run's].
+    #[arg(long)]
+    solver: Option<String>,
+    /// Steps of the solver [default: the run's].
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// The time grid (see `fokker list grids`) [default: the run's].
+    #[arg(long)]
+    grid: Option<String>,
+    /// Samples per batch; the samples do not depend on it [default: the run's].
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Compute in double precision.
+    #[arg(long)]
+    f64: bool,
+}
+
+impl Sample {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let (model, section, folder) = self.open()?;
+        let model = if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model };
+        let out = self.out.clone().unwrap_or_else(|| folder.join("samples.png"));
+        check_output(&out, &model.config.sample_shape)?;
+        let mut request = Generate::new(&section, self.seed);
+        request.classes = self.classes(&model)?;
+        let mut frames = Frames::default();
+        let mut observers: Vec<&mut dyn Observer> = Vec::new();
+        if self.movie.is_some() {
+            // Frames are of the first batch.
+            request.count = request.count.min(request.batch);
+            observers.push(&mut frames);
+        }
+        let started = Instant::now();
+        let mut progress = Progress::new("sample", 0, request.count as u64);
+        let samples = generate(&model, &request, &mut |done, _| progress.set(done as u64, ""), &mut observers)?;
+        progress.finish();
+        let seconds = started.elapsed().as_secs_f64();
+        write(&samples.x, &out)?;
+        println!(
+            "{} samples with {} network calls each in {} ({:.1} per second): {}",
+            request.count,
+            samples.nfe,
+            duration(seconds),
+            request.count as f64 / seconds,
+            out.display()
+        );
+        if let Some(path) = &self.movie {
+            let movie = Movie::default();
+            movie.save(path, &frames.states)?;
+            println!("trajectory: {}", path.display());
+        }
+        Ok(())
+    }
+
+    /// The model, how to sample from it, and where to put things.
+    fn open(&self) -> Result<(DiffusionModel, SampleSection, PathBuf), Failure> {
+        let (model, mut section, folder) = if self.model.is_dir() {
+            let run = RunDirectory::open(&self.model)?;
+            let file = run.file("model.safetensors");
+            if !file.exists() {
+                return Err(Failure::failed(format!("{}: no model.safetensors yet: the run has not saved", run.path().display())));
+            }
+            (DiffusionModel::load(&file)?, run.config()?.sample, run.path().to_path_buf())
+        } else {
+            (DiffusionModel::load(&self.model)?, SampleSection::default(), PathBuf::from("."))
+        };
+        if let Some(name) = &self.solver {
+            section.solver = SolverConfig::from_kind(name).ok_or_else(|| unknown("--solver", name, SolverConfig::all().iter().map(SolverConfig::kind)))?;
+        }
+        if let Some(name) = &self.grid {
+            section.grid = GridConfig::from_kind(name).ok_or_else(|| unknown("--grid", name, GridConfig::all().iter().map(GridConfig::kind)))?;
+        }
+        for (option, value, target) in [
+            ("--count", self.count, &mut section.count),
+            ("--steps", self.steps, &mut section.steps),
+            ("--batch", self.batch, &mut section.batch),
+        ] {
+            match value {
+                Some(0) => return Err(Failure::usage(format!("{option} 0: expected at least 1"))),
+                Some(value) => *target = value,
+                None => {}
+            }
+        }
+        Ok((model, section, folder))
+    }
+
+    fn classes(&self, model: &DiffusionModel) -> Result<Classes, Failure> {
+        let (Some(text), classes) = (&self.class, model.config.classes) else {
+            return Ok(model.config.classes.map_or(Classes::None, |_| Classes::Cycle));
+        };
+        let Some(n) = classes else {
+            return Err(Failure::usage(format!("--class {text}: this model was trained without classes")));
+        };
+        match text.as_str() {
+            "all" => Ok(Classes::Cycle),
+            "none" => Ok(Classes::None),
+            _ => match text.parse::<u32>() {
+                Ok(class) if (class as usize) < n => Ok(Classes::Only(class)),
+                _ => Err(Failure::usage(format!("--class {text}: expected a number from 0 to {}, `all` or `none`", n - 1))),
+            },
+        }
+    }
+}
+
+fn unknown(option: &str, name: &str, known: impl Iterator<Item = &'static str>) -> Failure {
+    Failure::usage(format!("{option} {name}: expected one of {}", known.collect::<Vec<_>>().join(", ")))
+}
+
+/// The states of a trajectory.
+#[derive(Default)]
+struct Frames {
+    states: Vec<Tensor>,
+}
+
+impl Observer for Frames {
+    fn step(&mut self, step: &Step<'_>) {
+        self.states.push(step.x.clone());
+    }
+}
+
+/// A picture of all samples: a grid of images, or a density picture of points.
+pub(crate) fn picture(x: &Tensor) -> Result<Picture, Failure> {
+    match x.shape() {
+        [_, _, _, 1 | 3] => {
+            let zoom = (64 / x.dim(1).max(1)).max(1);
+            Ok(Picture::grid(x, &Grid { zoom, ..Grid::default() }))
+        }
+        [_, 2] => Ok(Scatter::fitted(x).picture(x)),
+        shape => Err(Failure::usage(format!("samples of shape {:?} have no picture; write them with --out FILE.npy", &shape[1..]))),
+    }
+}
+
+/// Whether the output can be written at all, before time is spent on sampling.
+fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
+    let is_image = matches!(sample_shape, [_, _, 1 | 3]);
+    let drawable = is_image || matches!(sample_shape, [2]);
+    match out.extension().and_then(|e| e.to_str()) {
+        Some("npy") => Ok(()),
+        Some("png") if drawable => Ok(()),
+        Some("png") => Err(Failure::usage(format!("--out {}: samples of shape {sample_shape:?} have no picture; use .npy", out.display()))),
+        None if is_image => Ok(()),
+        None => Err(Failure::usage(format!("--out {}: only images can be written into a folder; use .npy or .png", out.display()))),
+        Some(other) => Err(Failure::usage(format!("--out {}: `.{other}` is not known; expected .png, .npy or a folder", out.display()))),
+    }
+}
+
+fn write(x: &Tensor, out: &Path) -> Result<(), Failure> {
+    match out.extension().and_then(|e| e.to_str()) {
+        Some("npy") => write_npy(out, x)?,
+        Some(_) => picture(x)?.save_png(out)?,
+        None => {
+            std::fs::create_dir_all(out).map_err(|e| Failure::failed(format!("{}: cannot create the folder: {e}", out.display())))?;
+            for i in 0..x.dim(0) {
+                let image = x.slice(0, i..i + 1).reshape(&x.shape()[1..]);
+                Picture::from_tensor(&image).save_png(out.join(format!("{i:06}.png")))?;
+            }
+        }
+    }
+    Ok(())
+}

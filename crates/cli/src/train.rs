@@ -1,0 +1,181 @@
+//! `fokker train`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::Args;
+use fokker_train::{Event, Generate, Outcome, RunConfig, RunDirectory, TrainError, Trainer, generate, train};
+
+use crate::failure::Failure;
+use crate::progress::{Progress, duration};
+use crate::{plot, sample};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  fokker train glyphs\n  fokker train mnist --set train.steps=2000 --out runs/short\n  \
+                        fokker train folder --data photos.zip --set data.size=64\n  fokker train --resume runs/glyphs")]
+pub(crate) struct Train {
+    /// A recipe (see `fokker list recipes`) or a TOML file.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    recipe: Option<String>,
+    /// Continue a run that was stopped or killed.
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// The run's folder [default: runs/NAME].
+    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Where the data is: sets `data.path`.
+    #[arg(long, value_name = "PATH", conflicts_with = "resume")]
+    data: Option<PathBuf>,
+    /// Change a setting: `--set train.steps=2000` (may be repeated).
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
+    overrides: Vec<String>,
+}
+
+impl Train {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let stop = stop_on_interrupt()?;
+        let here = PathBuf::from(".");
+        let (run, mut trainer) = match &self.resume {
+            Some(path) => {
+                let run = RunDirectory::open(path)?;
+                let trainer = run.trainer(&here)?;
+                (run, trainer)
+            }
+            None => {
+                let config = self.config()?;
+                let path = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
+                // The data and the model are checked before anything is written.
+                let trainer = Trainer::new(config.clone(), &here)?;
+                let run = RunDirectory::create(&path, &config)?;
+                (run, trainer)
+            }
+        };
+        announce(&run, &trainer);
+        let config = trainer.config().clone();
+        let mut progress = Progress::new("step", trainer.steps_done(), config.train.steps);
+        let mut meter = Meter::new(config.train.batch);
+        let started = Instant::now();
+        let mut picture = None;
+        let outcome = train(&mut trainer, &run, &stop, &mut |event| {
+            match event {
+                Event::Step(report) => {
+                    let message = meter.step(report.loss);
+                    progress.set(report.step, &message);
+                }
+                Event::Logged(_) => {}
+                Event::Saved(_) => plot::loss_curve(&run, &config.name).map_err(Failure::into_train_error)?,
+                Event::Picture(trainer) => {
+                    let path = run.file(&format!("samples/step-{:07}.png", trainer.steps_done()));
+                    draw_samples(trainer, &path)?;
+                    progress.note(&format!("step {}: samples in {}", trainer.steps_done(), path.display()));
+                    meter.pause();
+                    picture = Some(path);
+                }
+            }
+            Ok(())
+        })?;
+        progress.finish();
+        let path = run.path().display();
+        match outcome {
+            Outcome::Stopped => println!(
+                "stopped and saved at step {} of {}; continue with: fokker train --resume {path}",
+                trainer.steps_done(),
+                config.train.steps
+            ),
+            Outcome::Finished => {
+                println!("done: {} steps in {}", trainer.steps_done(), duration(started.elapsed().as_secs_f64()));
+                if let Some(picture) = picture {
+                    println!("samples:    {}", picture.display());
+                }
+                println!("loss curve: {path}/loss.png");
+                println!("model:      {path}/model.safetensors");
+                println!("more samples with: fokker sample {path}");
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> Result<RunConfig, Failure> {
+        let recipe = self.recipe.as_deref().unwrap_or_default();
+        let mut overrides = self.overrides.clone();
+        if let Some(path) = &self.data {
+            let text = path.to_str().ok_or_else(|| Failure::usage(format!("--data {}: not valid UTF-8", path.display())))?;
+            overrides.push(format!("data.path={}", toml::Value::String(text.to_owned())));
+        }
+        Ok(RunConfig::load(recipe, &overrides)?)
+    }
+}
+
+/// What is about to be trained, in two lines.
+fn announce(run: &RunDirectory, trainer: &Trainer) {
+    let (config, data) = (trainer.config(), trainer.dataset());
+    let classes = match trainer.model().config.classes {
+        Some(n) => format!(", {n} classes"),
+        None => String::new(),
+    };
+    let size = if data.is_unlimited() { "generated".to_owned() } else { format!("{} samples", data.len()) };
+    println!(
+        "{}: {} of shape {:?}{classes}; {} parameters; {} steps of {}",
+        data.name(),
+        size,
+        data.sample_shape(),
+        fokker_nn::Module::parameter_count(trainer.model()),
+        config.train.steps,
+        config.train.batch
+    );
+    println!("run: {} (Ctrl-C saves and stops)", run.path().display());
+}
+
+/// A picture of samples of the averaged model, the same noise each time.
+fn draw_samples(trainer: &Trainer, path: &std::path::Path) -> Result<(), TrainError> {
+    let config = trainer.config();
+    let request = Generate::new(&config.sample, config.seed);
+    let samples = generate(trainer.average(), &request, &mut |_, _| {}, &mut [])?;
+    let picture = sample::picture(&samples.x).map_err(Failure::into_train_error)?;
+    picture.save_png(path)?;
+    Ok(())
+}
+
+/// A flag that the first Ctrl-C (or termination) sets; the second ends the program at once.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; again to stop at once (the run can be resumed from its last checkpoint)");
+    })
+    .map_err(|e| Failure::failed(format!("cannot watch for Ctrl-C: {e}")))?;
+    Ok(stop)
+}
+
+/// Loss and speed, smoothed for the eye.
+struct Meter {
+    batch: usize,
+    loss: Option<f64>,
+    seconds: Option<f64>,
+    last: Instant,
+}
+
+impl Meter {
+    fn new(batch: usize) -> Meter {
+        Meter { batch, loss: None, seconds: None, last: Instant::now() }
+    }
+
+    /// Time since the last step does not count.
+    fn pause(&mut self) {
+        self.last = Instant::now();
+    }
+
+    fn step(&mut self, loss: f64) -> String {
+        let smooth = |old: Option<f64>, new: f64| Some(old.map_or(new, |old| 0.98 * old + 0.02 * new));
+        self.loss = smooth(self.loss, loss);
+        self.seconds = smooth(self.seconds, self.last.elapsed().as_secs_f64());
+        self.last = Instant::now();
+        let rate = self.batch as f64 / self.seconds.unwrap_or(f64::INFINITY).max(1e-9);
+        format!("loss {:.4} {rate:.0} samples/s", self.loss.unwrap_or(loss))
+    }
+}
