@@ -191,7 +191,10 @@ fn points(samples: &Path, kind: &str) -> Result<(), Failure> {
     let mean = |d: Vec<f64>| d.iter().sum::<f64>() / d.len() as f64;
     let to_data = mean(sets.iter().map(|s| sliced_wasserstein(&points, s)).collect());
     let between = mean((0..5).map(|i| sliced_wasserstein(&sets[i], &sets[i + 1])).collect());
-    println!("sliced Wasserstein-2: {to_data:.4} to fresh data, {between:.4} between fresh sets of {n}: ratio {:.2}", to_data / between);
+    println!(
+        "sliced Wasserstein-2: {to_data:.4} to fresh data, {between:.4} between fresh sets of {n}: ratio {:.2}",
+        to_data / between
+    );
     if kind == "eight-gaussians" {
         let centres = EightGaussians::default().centres();
         let mut counts = [0usize; 8];

@@ -48,7 +48,11 @@ impl Info {
             None => println!("model:      not saved yet"),
             Some(model) => {
                 let c = &model.config;
-                println!("samples:    shape {:?}, {}", c.sample_shape, c.classes.map_or("no classes".into(), |n| format!("{n} classes")));
+                println!(
+                    "samples:    shape {:?}, {}",
+                    c.sample_shape,
+                    c.classes.map_or("no classes".into(), |n| format!("{n} classes"))
+                );
                 println!("process:    {}, preconditioning {}", fokker_sde::Sde::name(&c.sde), c.preconditioning.name());
                 println!("parameters: {}", model.parameter_count());
             }

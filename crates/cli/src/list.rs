@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use fokker_data::DataConfig;
 use fokker_sde::SdeConfig;
-use fokker_solve::{GridConfig, SolverConfig};
+use fokker_solve::{Kind, Solver, SolverConfig, Spacing};
 use fokker_train::RECIPES;
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ impl List {
             What::Recipes => RECIPES.iter().map(|r| row(r.name, r.about())).collect(),
             What::Data => DataConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
             What::Sdes => SdeConfig::all().iter().map(|s| row(fokker_sde::Sde::name(s), s.about())).collect(),
-            What::Grids => GridConfig::all().iter().map(|g| row(g.kind(), g.about())).collect(),
+            What::Grids => Spacing::all().iter().map(|g| row(g.name(), g.about())).collect(),
             What::Solvers => unreachable!("printed above"),
         };
         print(self.json, &rows, || {
@@ -63,13 +63,39 @@ impl List {
     }
 
     fn solvers(&self) -> Result<(), Failure> {
-        let infos: Vec<_> = SolverConfig::all().iter().map(SolverConfig::info).collect();
-        print(self.json, &infos, || {
-            println!("{:20} {:5} {:6} {:14} reference", "solver", "kind", "order", "calls/step");
-            for i in &infos {
-                println!("{:20} {:5} {:6} {:14} {}", i.name, i.kind, i.order, i.cost, i.reference);
+        let rows: Vec<SolverRow> = SolverConfig::all().iter().map(SolverRow::of).collect();
+        print(self.json, &rows, || {
+            println!("{:20} {:4} {:5} {:>17}  about", "solver", "kind", "order", "calls in 10 moves");
+            for r in &rows {
+                let calls = r.calls_in_10_moves.map_or("varies".into(), |n| n.to_string());
+                println!("{:20} {:4} {:5} {calls:>17}  {}", r.name, r.kind, r.order, r.about);
             }
         })
+    }
+}
+
+/// A line of the list of solvers.
+#[derive(Serialize)]
+struct SolverRow {
+    name: &'static str,
+    kind: &'static str,
+    order: u32,
+    calls_in_10_moves: Option<usize>,
+    about: &'static str,
+}
+
+impl SolverRow {
+    fn of(solver: &SolverConfig) -> SolverRow {
+        SolverRow {
+            name: solver.name(),
+            kind: match solver.kind() {
+                Kind::Ode => "ODE",
+                Kind::Sde => "SDE",
+            },
+            order: solver.order(),
+            calls_in_10_moves: solver.evaluations(10),
+            about: solver.about(),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn loss_curve(run: &RunDirectory, name: &str) -> Result<(), Failure> 
 
     let mut rgb = vec![0u8; (SIZE.0 * SIZE.1 * 3) as usize];
     draw(&BitMapBackend::with_buffer(&mut rgb, SIZE).into_drawing_area(), name, &records).map_err(|e| failed(e.to_string()))?;
-    let picture = fokker_data::Picture::from_rgb(SIZE.1 as usize, SIZE.0 as usize, rgb);
+    let picture = fokker_data::Picture::new(SIZE.1 as usize, SIZE.0 as usize, 3, rgb);
     picture.save_png(run.file("loss.png"))?;
     Ok(())
 }
@@ -65,7 +65,11 @@ fn vertical(records: &[Record]) -> Range<f64> {
     low / margin..high * margin
 }
 
-fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, records: &[Record]) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn draw<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    name: &str,
+    records: &[Record],
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     area.fill(&WHITE)?;
     let last = records.last().map_or(1.0, |r| r.step as f64);
     let mut chart = ChartBuilder::on(area)

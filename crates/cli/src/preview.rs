@@ -10,7 +10,9 @@ use crate::failure::Failure;
 use crate::sample;
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  fokker preview glyphs --out glyphs.png\n  fokker preview folder --data photos.zip --out photos.png")]
+#[command(
+    after_help = "Examples:\n  fokker preview glyphs --out glyphs.png\n  fokker preview folder --data photos.zip --out photos.png"
+)]
 pub(crate) struct Preview {
     /// A recipe, a TOML file, or the kind of a generated data set.
     source: String,
@@ -42,7 +44,12 @@ impl Preview {
         let batch = set.batch(&(0..count).collect::<Vec<_>>())?;
         sample::picture(&batch.x)?.save_png(&self.out)?;
         let classes = set.classes().map_or("no classes".into(), |n| format!("{n} classes"));
-        println!("{}: samples of shape {:?}, {classes}; {count} of them in {}", set.name(), set.sample_shape(), self.out.display());
+        println!(
+            "{}: samples of shape {:?}, {classes}; {count} of them in {}",
+            set.name(),
+            set.sample_shape(),
+            self.out.display()
+        );
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use fokker_data::{Grid, Movie, Picture, Scatter, write_npy};
 use fokker_models::DiffusionModel;
-use fokker_solve::{GridConfig, Observer, SolverConfig, Step};
+use fokker_solve::{Observer, SolverConfig, Spacing, StateDtype, Step};
 use fokker_tensor::{Dtype, Tensor};
 use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate};
 
@@ -14,8 +14,10 @@ use crate::failure::Failure;
 use crate::progress::{Progress, duration};
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --movie seven.gif\n  \
-                        fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500")]
+#[command(
+    after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --movie seven.gif\n  \
+                        fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500"
+)]
 pub(crate) struct Sample {
     /// A run's folder or a model's .safetensors file.
     model: PathBuf,
@@ -57,7 +59,7 @@ impl Sample {
         let model = if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model };
         let out = self.out.clone().unwrap_or_else(|| folder.join("samples.png"));
         check_output(&out, &model.config.sample_shape)?;
-        let mut request = Generate::new(&section, self.seed);
+        let mut request = Generate::new(&section, &model, self.seed);
         request.classes = self.classes(&model)?;
         let mut frames = Frames::default();
         let mut observers: Vec<&mut dyn Observer> = Vec::new();
@@ -68,7 +70,7 @@ impl Sample {
         }
         let started = Instant::now();
         let mut progress = Progress::new("sample", 0, request.count as u64);
-        let samples = generate(&model, &request, &mut |done, _| progress.set(done as u64, ""), &mut observers)?;
+        let samples = generate(&model, &request, &mut |done| progress.set(done as u64, ""), &mut observers)?;
         progress.finish();
         let seconds = started.elapsed().as_secs_f64();
         write(&samples.x, &out)?;
@@ -94,21 +96,28 @@ impl Sample {
             let run = RunDirectory::open(&self.model)?;
             let file = run.file("model.safetensors");
             if !file.exists() {
-                return Err(Failure::failed(format!("{}: no model.safetensors yet: the run has not saved", run.path().display())));
+                return Err(Failure::failed(format!(
+                    "{}: no model.safetensors yet: the run has not saved",
+                    run.path().display()
+                )));
             }
             (DiffusionModel::load(&file)?, run.config()?.sample, run.path().to_path_buf())
         } else {
             (DiffusionModel::load(&self.model)?, SampleSection::default(), PathBuf::from("."))
         };
+        let sampler = &mut section.sampler;
         if let Some(name) = &self.solver {
-            section.solver = SolverConfig::from_kind(name).ok_or_else(|| unknown("--solver", name, SolverConfig::all().iter().map(SolverConfig::kind)))?;
+            sampler.solver = SolverConfig::from_kind(name).ok_or_else(|| unknown("--solver", name, SolverConfig::KINDS))?;
         }
         if let Some(name) = &self.grid {
-            section.grid = GridConfig::from_kind(name).ok_or_else(|| unknown("--grid", name, GridConfig::all().iter().map(GridConfig::kind)))?;
+            sampler.grid.spacing = Spacing::from_kind(name).ok_or_else(|| unknown("--grid", name, Spacing::KINDS))?;
+        }
+        if self.f64 {
+            sampler.state = StateDtype::F64;
         }
         for (option, value, target) in [
             ("--count", self.count, &mut section.count),
-            ("--steps", self.steps, &mut section.steps),
+            ("--steps", self.steps, &mut section.sampler.grid.steps),
             ("--batch", self.batch, &mut section.batch),
         ] {
             match value {
@@ -122,14 +131,14 @@ impl Sample {
 
     fn classes(&self, model: &DiffusionModel) -> Result<Classes, Failure> {
         let (Some(text), classes) = (&self.class, model.config.classes) else {
-            return Ok(model.config.classes.map_or(Classes::None, |_| Classes::Cycle));
+            return Ok(if model.config.classes.is_some() { Classes::Cycle } else { Classes::Unconditional });
         };
         let Some(n) = classes else {
             return Err(Failure::usage(format!("--class {text}: this model was trained without classes")));
         };
         match text.as_str() {
             "all" => Ok(Classes::Cycle),
-            "none" => Ok(Classes::None),
+            "none" => Ok(Classes::Unconditional),
             _ => match text.parse::<u32>() {
                 Ok(class) if (class as usize) < n => Ok(Classes::Only(class)),
                 _ => Err(Failure::usage(format!("--class {text}: expected a number from 0 to {}, `all` or `none`", n - 1))),
@@ -138,8 +147,8 @@ impl Sample {
     }
 }
 
-fn unknown(option: &str, name: &str, known: impl Iterator<Item = &'static str>) -> Failure {
-    Failure::usage(format!("{option} {name}: expected one of {}", known.collect::<Vec<_>>().join(", ")))
+fn unknown(option: &str, name: &str, known: &[&str]) -> Failure {
+    Failure::usage(format!("{option} {name}: expected one of {}", known.join(", ")))
 }
 
 /// The states of a trajectory.
@@ -149,6 +158,10 @@ struct Frames {
 }
 
 impl Observer for Frames {
+    fn start(&mut self, x: &Tensor, _: f64, _: u64) {
+        self.states.push(x.clone());
+    }
+
     fn step(&mut self, step: &Step<'_>) {
         self.states.push(step.x.clone());
     }
@@ -162,7 +175,9 @@ pub(crate) fn picture(x: &Tensor) -> Result<Picture, Failure> {
             Ok(Picture::grid(x, &Grid { zoom, ..Grid::default() }))
         }
         [_, 2] => Ok(Scatter::fitted(x).picture(x)),
-        shape => Err(Failure::usage(format!("samples of shape {:?} have no picture; write them with --out FILE.npy", &shape[1..]))),
+        shape => {
+            Err(Failure::usage(format!("samples of shape {:?} have no picture; write them with --out FILE.npy", &shape[1..])))
+        }
     }
 }
 
@@ -173,10 +188,16 @@ fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
     match out.extension().and_then(|e| e.to_str()) {
         Some("npy") => Ok(()),
         Some("png") if drawable => Ok(()),
-        Some("png") => Err(Failure::usage(format!("--out {}: samples of shape {sample_shape:?} have no picture; use .npy", out.display()))),
+        Some("png") => {
+            Err(Failure::usage(format!("--out {}: samples of shape {sample_shape:?} have no picture; use .npy", out.display())))
+        }
         None if is_image => Ok(()),
-        None => Err(Failure::usage(format!("--out {}: only images can be written into a folder; use .npy or .png", out.display()))),
-        Some(other) => Err(Failure::usage(format!("--out {}: `.{other}` is not known; expected .png, .npy or a folder", out.display()))),
+        None => {
+            Err(Failure::usage(format!("--out {}: only images can be written into a folder; use .npy or .png", out.display())))
+        }
+        Some(other) => {
+            Err(Failure::usage(format!("--out {}: `.{other}` is not known; expected .png, .npy or a folder", out.display())))
+        }
     }
 }
 
@@ -185,7 +206,8 @@ fn write(x: &Tensor, out: &Path) -> Result<(), Failure> {
         Some("npy") => write_npy(out, x)?,
         Some(_) => picture(x)?.save_png(out)?,
         None => {
-            std::fs::create_dir_all(out).map_err(|e| Failure::failed(format!("{}: cannot create the folder: {e}", out.display())))?;
+            std::fs::create_dir_all(out)
+                .map_err(|e| Failure::failed(format!("{}: cannot create the folder: {e}", out.display())))?;
             for i in 0..x.dim(0) {
                 let image = x.slice(0, i..i + 1).reshape(&x.shape()[1..]);
                 Picture::from_tensor(&image).save_png(out.join(format!("{i:06}.png")))?;

@@ -131,8 +131,8 @@ fn announce(run: &RunDirectory, trainer: &Trainer) {
 /// A picture of samples of the averaged model, the same noise each time.
 fn draw_samples(trainer: &Trainer, path: &std::path::Path) -> Result<(), TrainError> {
     let config = trainer.config();
-    let request = Generate::new(&config.sample, config.seed);
-    let samples = generate(trainer.average(), &request, &mut |_, _| {}, &mut [])?;
+    let request = Generate::new(&config.sample, trainer.average(), config.seed);
+    let samples = generate(trainer.average(), &request, &mut |_| {}, &mut [])?;
     let picture = sample::picture(&samples.x).map_err(Failure::into_train_error)?;
     picture.save_png(path)?;
     Ok(())

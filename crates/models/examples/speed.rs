@@ -1,15 +1,25 @@
 //! scratch
+use fokker_models::*;
+use fokker_nn::*;
+use fokker_sde::*;
+use fokker_tensor::*;
 use std::time::Instant;
-use fokker_models::*; use fokker_nn::*; use fokker_tensor::*; use fokker_sde::*;
 fn main() {
     let a: Vec<String> = std::env::args().collect();
     let channels: Vec<usize> = a[1].split(',').map(|s| s.parse().unwrap()).collect();
     let blocks: usize = a[2].parse().unwrap();
     let side: usize = a[3].parse().unwrap();
     let batch: usize = a[4].parse().unwrap();
-    let att: Vec<usize> = a.get(5).map(|s| s.split(',').filter(|s| !s.is_empty()).map(|s| s.parse().unwrap()).collect()).unwrap_or_default();
+    let att: Vec<usize> =
+        a.get(5).map(|s| s.split(',').filter(|s| !s.is_empty()).map(|s| s.parse().unwrap()).collect()).unwrap_or_default();
     let net = UNetConfig { channels, blocks, attention_levels: att, head_channels: 8, ..Default::default() };
-    let config = ModelConfig { sample_shape: vec![side, side, 1], classes: None, sde: Default::default(), preconditioning: Default::default(), network: NetworkConfig::UNet(net) };
+    let config = ModelConfig {
+        sample_shape: vec![side, side, 1],
+        classes: None,
+        sde: Default::default(),
+        preconditioning: Default::default(),
+        network: NetworkConfig::UNet(net),
+    };
     let model = DiffusionModel::new(config, 0, Dtype::F32).unwrap();
     println!("params {}", model.parameter_count());
     let x = Noise::new(1, 0).normal(&[batch, side, side, 1], 0, 0, Dtype::F32);

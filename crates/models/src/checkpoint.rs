@@ -43,7 +43,8 @@ impl Checkpoint {
                     used += 1;
                 }
                 Some(t) => {
-                    let (got, want) = (format!("{} {:?}", t.dtype(), t.shape()), format!("{} {:?}", target.dtype(), target.shape()));
+                    let (got, want) =
+                        (format!("{} {:?}", t.dtype(), t.shape()), format!("{} {:?}", target.dtype(), target.shape()));
                     problem.get_or_insert(format!("tensor `{name}` is {got}, expected {want}"));
                 }
                 None => {
@@ -57,7 +58,10 @@ impl Checkpoint {
         let start = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
         let present = self.tensors.keys().filter(|k| k.starts_with(&start)).count();
         if present != used {
-            return Err(ModelError::file(file, format!("{present} tensors under `{prefix}`, but the model has {used} parameters")));
+            return Err(ModelError::file(
+                file,
+                format!("{present} tensors under `{prefix}`, but the model has {used} parameters"),
+            ));
         }
         Ok(())
     }
@@ -91,7 +95,8 @@ impl Checkpoint {
             entries.push((name, view));
         }
         let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
-        serialize(entries, Some(metadata)).map_err(|e| ModelError::config("checkpoint", format!("tensors that can be stored: {e}")))
+        serialize(entries, Some(metadata))
+            .map_err(|e| ModelError::config("checkpoint", format!("tensors that can be stored: {e}")))
     }
 
     /// Parses a file's content; `file` is for messages.

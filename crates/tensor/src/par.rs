@@ -22,15 +22,6 @@ pub(crate) fn pieces<T: Send>(out: &mut [T], len: usize, cost: usize, work: impl
     }
 }
 
-/// Calls `work(i)` for `i` in `0..n`, in any order and perhaps at once.
-pub(crate) fn each(n: usize, cost: usize, work: impl Fn(usize) + Sync) {
-    if cost <= SERIAL || n <= 1 {
-        (0..n).for_each(work);
-    } else {
-        (0..n).into_par_iter().for_each(|i| work(i));
-    }
-}
-
 /// [`pieces`] of three slices of the same length at once.
 pub(crate) fn pieces3<T: Send>(
     a: &mut [T],

@@ -6,7 +6,7 @@ use fokker_data::DataConfig;
 use fokker_models::{ModelConfig, NetworkConfig};
 use fokker_nn::{AdamConfig, EmaConfig, Schedule};
 use fokker_sde::{Preconditioning, SdeConfig};
-use fokker_solve::{GridConfig, SolverConfig};
+use fokker_solve::{GridConfig, Heun, Karras, SamplerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -117,24 +117,16 @@ pub struct SampleSection {
     pub count: usize,
     /// Samples per batch.
     pub batch: usize,
-    /// Steps of the solver.
-    pub steps: usize,
-    /// The solver.
-    pub solver: SolverConfig,
-    /// The time grid.
-    pub grid: GridConfig,
+    /// Solver, time grid and thresholding.
+    pub sampler: SamplerConfig,
 }
 
 impl Default for SampleSection {
     fn default() -> Self {
-        SampleSection {
-            every: 0,
-            count: 64,
-            batch: 64,
-            steps: 18,
-            solver: SolverConfig::from_kind("heun").expect("a listed solver"),
-            grid: GridConfig::default(),
-        }
+        // EDM's sampler (Karras et al. 2022, algorithm 1): 35 network calls.
+        let grid = GridConfig { steps: 18, spacing: Karras::default().into(), ..GridConfig::default() };
+        let sampler = SamplerConfig { solver: Heun::default().into(), grid, ..SamplerConfig::default() };
+        SampleSection { every: 0, count: 64, batch: 64, sampler }
     }
 }
 
@@ -214,7 +206,7 @@ impl RunConfig {
             ("train.log_every", t.log_every),
             ("sample.count", self.sample.count as u64),
             ("sample.batch", self.sample.batch as u64),
-            ("sample.steps", self.sample.steps as u64),
+            ("sample.sampler.grid.steps", self.sample.sampler.grid.steps as u64),
         ] {
             if value == 0 {
                 return bad(field, "at least 1", "0".into());
@@ -306,16 +298,16 @@ mod tests {
         assert!(message("train.steps='many'").contains("steps"), "{}", message("train.steps='many'"));
         assert!(message("train.steps=0").contains("`train.steps`: expected at least 1"));
         assert!(message("train.learning_rate=-1.0").contains("train.learning_rate"));
-        assert!(message("sample.solver.kind='magic'").contains("magic"));
+        assert!(message("sample.sampler.solver.kind='magic'").contains("magic"));
         assert!(message("nonsense").contains("expected key.path=value"));
         assert!(RunConfig::recipe("nonesuch").unwrap_err().to_string().contains("moons"));
     }
 
     #[test]
     fn overrides_change_what_they_name() {
-        let overrides = ["train.steps=7".to_owned(), "sample.solver.kind=euler".to_owned()];
+        let overrides = ["train.steps=7".to_owned(), "sample.sampler.solver.kind=euler".to_owned()];
         let config = RunConfig::load("moons", &overrides).unwrap();
         assert_eq!(config.train.steps, 7);
-        assert_eq!(config.sample.solver, SolverConfig::from_kind("euler").unwrap());
+        assert_eq!(fokker_solve::Solver::name(&config.sample.sampler.solver), "euler");
     }
 }

@@ -29,5 +29,5 @@ pub use error::TrainError;
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};
 pub use run::{Event, Outcome, Record, RunDirectory, train};
-pub use sampling::{Classes, Generate, Generated, generate};
+pub use sampling::{Classes, Generate, generate};
 pub use trainer::{StepReport, Trainer};

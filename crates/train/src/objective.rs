@@ -86,9 +86,7 @@ impl TimeDistribution {
         let (start, end) = sde.span();
         match self {
             TimeDistribution::Uniform => start + (end - start) * uniform,
-            TimeDistribution::LogNormal { mean, std } => {
-                sde.time_at_log_snr(-2.0 * (mean + std * normal)).clamp(start, end)
-            }
+            TimeDistribution::LogNormal { mean, std } => sde.time_at_log_snr(-2.0 * (mean + std * normal)).clamp(start, end),
         }
     }
 }
@@ -134,8 +132,7 @@ impl Objective {
         let draw = Noise::new(seed, stream::TIME);
         let uniform = draw.uniform(&[batch, 1], first, 0, Dtype::F64).to_vec::<f64>();
         let normal = draw.normal(&[batch, 1], first, 1, Dtype::F64).to_vec::<f64>();
-        let times: Vec<f64> =
-            uniform.iter().zip(&normal).map(|(&u, &z)| self.times.time(sde, u, z)).collect();
+        let times: Vec<f64> = uniform.iter().zip(&normal).map(|(&u, &z)| self.times.time(sde, u, z)).collect();
         let times = Times::Each(times);
         let epsilon = Noise::new(seed, stream::NOISE).normal(x_0.shape(), first, 0, x_0.dtype());
         let x_t = diffuse(sde, &times, x_0, &epsilon);
@@ -144,9 +141,8 @@ impl Objective {
             ((1.0 - c.skip * sde.alpha(t)) / c.out, -c.skip * sde.sigma(t) / c.out)
         };
         let target = &(x_0 * &times.column(x_0, |t| target_of(t).0)) + &(&epsilon * &times.column(x_0, |t| target_of(t).1));
-        let root_weight = times.column(x_0, |t| {
-            (self.weight(sde, preconditioning, t)).sqrt() * preconditioning.coefficients(sde, t).out.abs()
-        });
+        let root_weight =
+            times.column(x_0, |t| (self.weight(sde, preconditioning, t)).sqrt() * preconditioning.coefficients(sde, t).out.abs());
         Noised { x_t, times, target, root_weight }
     }
 

@@ -46,7 +46,6 @@ pub struct Record {
 }
 
 /// What happens during [`train`].
-#[derive(Debug)]
 pub enum Event<'a> {
     /// A step was done.
     Step(&'a StepReport),

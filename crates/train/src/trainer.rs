@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fokker_data::{Cursor, Dataset, Loader, LoaderConfig};
-use fokker_models::checkpoint::Checkpoint;
 use fokker_models::DiffusionModel;
+use fokker_models::checkpoint::Checkpoint;
 use fokker_nn::{Adam, Ema, clip_scale, global_norm, value_and_grad};
 use fokker_tensor::Dtype;
 
@@ -181,12 +181,7 @@ impl Trainer {
 }
 
 fn loader(config: &RunConfig, dataset: Arc<dyn Dataset>, position: u64) -> Result<Loader, TrainError> {
-    let loader_config = LoaderConfig {
-        batch: config.train.batch,
-        seed: config.seed,
-        shuffle: true,
-        flip: config.loader.flip,
-        prefetch: 2,
-    };
+    let loader_config =
+        LoaderConfig { batch: config.train.batch, seed: config.seed, shuffle: true, flip: config.loader.flip, prefetch: 2 };
     Ok(Loader::new(dataset, loader_config, Cursor { position })?)
 }

@@ -1,0 +1,87 @@
+//! Drawing samples from a model, with classes.
+
+use fokker_models::DiffusionModel;
+use fokker_sde::Cond;
+use fokker_solve::{Observer, SamplerConfig, Samples};
+use fokker_tensor::{Noise, Tensor};
+
+use crate::config::SampleSection;
+use crate::error::TrainError;
+
+/// The stream of sampling noise.
+const STREAM: u64 = 0x7261_0010;
+
+/// Which classes samples are drawn of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Classes {
+    /// Without a class.
+    Unconditional,
+    /// All of one class.
+    Only(u32),
+    /// Sample `i` is of class `i mod classes`.
+    Cycle,
+}
+
+/// What to draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generate {
+    /// Number of samples.
+    pub count: usize,
+    /// Samples per batch. Samples do not depend on it, except for rounding.
+    pub batch: usize,
+    /// Solver, grid and thresholding.
+    pub sampler: SamplerConfig,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Classes.
+    pub classes: Classes,
+}
+
+impl Generate {
+    /// What a run's configuration says, in the model's classes one after the other if it has any.
+    pub fn new(section: &SampleSection, model: &DiffusionModel, seed: u64) -> Generate {
+        Generate {
+            count: section.count,
+            batch: section.batch,
+            sampler: section.sampler.clone(),
+            seed,
+            classes: if model.config.classes.is_some() { Classes::Cycle } else { Classes::Unconditional },
+        }
+    }
+
+    fn condition(&self, model: &DiffusionModel) -> Cond {
+        let Some(classes) = model.config.classes else { return Cond::NONE };
+        let label = |i: usize| match self.classes {
+            Classes::Unconditional => classes as u32,
+            Classes::Only(class) => class,
+            Classes::Cycle => (i % classes) as u32,
+        };
+        Cond::classes((0..self.count).map(label).collect())
+    }
+}
+
+/// Draws samples `[count, ...]`; `progress` is told how many are done after each batch.
+///
+/// # Errors
+/// If the solver, grid and process do not go together, or the model's output is not finite.
+pub fn generate(
+    model: &DiffusionModel,
+    request: &Generate,
+    progress: &mut dyn FnMut(usize),
+    observers: &mut [&mut dyn Observer],
+) -> Result<Samples, TrainError> {
+    let sampler = request.sampler.build(model)?;
+    let (cond, noise) = (request.condition(model), Noise::new(request.seed, STREAM));
+    let mut parts = Vec::new();
+    let (mut nfe, mut evaluations) = (0, 0);
+    for start in (0..request.count).step_by(request.batch.max(1)) {
+        let rows = start..request.count.min(start + request.batch.max(1));
+        let shape = [&[rows.len()], model.config.sample_shape.as_slice()].concat();
+        let part = sampler.sample(&shape, &cond.slice(rows.clone()), noise, start as u64, observers)?;
+        nfe = nfe.max(part.nfe);
+        evaluations += part.evaluations;
+        parts.push(part.x);
+        progress(rows.end);
+    }
+    Ok(Samples { x: Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0), nfe, evaluations })
+}
