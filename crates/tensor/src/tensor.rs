@@ -285,8 +285,7 @@ impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const SHOWN: usize = 8;
         write!(f, "Tensor<{}>{:?} ", self.dtype(), &self.shape)?;
-        let values =
-            by_dtype!(self.dtype(), T => self.as_slice::<T>().iter().take(SHOWN).map(|&x| x.wide()).collect::<Vec<_>>());
+        let values = by_dtype!(self.dtype(), T => self.as_slice::<T>().iter().take(SHOWN).map(|&x| x.wide()).collect::<Vec<_>>());
         f.debug_list().entries(values).finish()?;
         if self.len() > SHOWN { f.write_str(" ...") } else { Ok(()) }
     }

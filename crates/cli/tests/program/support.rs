@@ -180,7 +180,8 @@ pub(crate) struct Trained {
 
 pub(crate) static TRAINED: LazyLock<Trained> = LazyLock::new(|| {
     let (moons, glyphs) = (Place::new(), Place::new());
-    moons.succeed(&train_moons("train.steps=20", &[]));
+    // Enough for samples to be of the size of the data.
+    moons.succeed(&train_moons("train.steps=200", &[]));
     glyphs.succeed(&train_glyphs("train.steps=4", &[]));
     Trained { moons, glyphs }
 });
