@@ -72,14 +72,20 @@ impl DiffusionModel {
         Ok(DiffusionModel { network, config })
     }
 
-    /// The network's output at its own scale: `F(c_in x_t, c_noise)`. Training compares it with its target.
+    /// The element type of the weights, which the network computes in.
+    pub fn dtype(&self) -> Dtype {
+        self.tensors().first().map_or(Dtype::F32, |t| t.dtype())
+    }
+
+    /// The network's output at its own scale: `F(c_in x_t, c_noise)`, in the network's type. Training compares it with its
+    /// target.
     #[track_caller]
     pub fn raw(&self, x: &Tensor, t: &Times, cond: &Cond) -> Tensor {
         let coefficients = |t| self.config.preconditioning.coefficients(&self.config.sde, t);
         let input = t.column(x, |t| coefficients(t).in_);
         let noise: Vec<f64> = t.values().iter().map(|&t| coefficients(t).noise).collect();
         let classes = self.classes(cond, x.dim(0));
-        self.network.forward(&(x * &input), &noise, classes.as_deref())
+        self.network.forward(&(x * &input).to(self.dtype()), &noise, classes.as_deref())
     }
 
     /// One class index per sample, the number of classes standing for "none".
@@ -151,6 +157,30 @@ impl Denoiser for DiffusionModel {
     fn denoise(&self, x: &Tensor, t: &Times, cond: &Cond) -> Tensor {
         let coefficients = |t| self.config.preconditioning.coefficients(&self.config.sde, t);
         let (skip, out) = (t.column(x, |t| coefficients(t).skip), t.column(x, |t| coefficients(t).out));
-        &(x * &skip) + &(&self.raw(x, t, cond) * &out)
+        &(x * &skip) + &(&self.raw(x, t, cond).to(x.dtype()) * &out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MlpConfig;
+    use fokker_tensor::Noise;
+
+    #[test]
+    fn a_wide_state_meets_a_narrow_network_at_the_models_border() {
+        let config = ModelConfig {
+            sample_shape: vec![2],
+            classes: None,
+            sde: SdeConfig::default(),
+            preconditioning: Preconditioning::default(),
+            network: NetworkConfig::Mlp(MlpConfig { hidden: 8, ..MlpConfig::default() }),
+        };
+        let model = DiffusionModel::new(config, 0, Dtype::F32).unwrap();
+        let x = Noise::new(1, 0).normal(&[4, 2], 0, 0, Dtype::F64);
+        let wide = model.denoise(&x, &Times::Same(0.5), &Cond::NONE);
+        assert_eq!(wide.dtype(), Dtype::F64);
+        let narrow = model.denoise(&x.to(Dtype::F32), &Times::Same(0.5), &Cond::NONE).to_vec::<f64>();
+        assert!(wide.to_vec::<f64>().iter().zip(narrow).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }

@@ -50,7 +50,7 @@ pub(crate) enum Threads {
 }
 
 /// Multiplications in a piece worth a thread of its own.
-const PIECE: usize = 4 << 20;
+const PIECE: usize = 12 << 20;
 /// From here on the library's own splitting, which shares the packed operand, is faster.
 const LARGE: usize = 1 << 27;
 

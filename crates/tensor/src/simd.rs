@@ -60,12 +60,13 @@ impl<T: Copy, F: Fn(T, T) -> T> NullaryFnOnce for Update<'_, T, F> {
     }
 }
 
-/// `Σ x[i]`, in 16 lanes of `f64`.
-pub(crate) struct Sum<'a, T> {
+/// `Σ f(x[i])`, in 16 lanes of `f64`.
+pub(crate) struct Sum<'a, T, F> {
     pub(crate) x: &'a [T],
+    pub(crate) f: F,
 }
 
-impl<T: crate::Element> NullaryFnOnce for Sum<'_, T> {
+impl<T: crate::Element, F: Fn(f64) -> f64> NullaryFnOnce for Sum<'_, T, F> {
     type Output = f64;
     #[inline(always)]
     fn call(self) -> f64 {
@@ -74,30 +75,19 @@ impl<T: crate::Element> NullaryFnOnce for Sum<'_, T> {
         let mut chunks = self.x.chunks_exact(LANES);
         for chunk in &mut chunks {
             for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += x.wide();
+                *lane += (self.f)(x.wide());
             }
         }
-        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| x.wide()).sum::<f64>()
+        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| (self.f)(x.wide())).sum::<f64>()
     }
 }
 
-/// `Σ x[i]²`, in 16 lanes of `f64`.
-pub(crate) struct SquaredNorm<'a, T> {
-    pub(crate) x: &'a [T],
-}
-
-impl<T: crate::Element> NullaryFnOnce for SquaredNorm<'_, T> {
-    type Output = f64;
-    #[inline(always)]
-    fn call(self) -> f64 {
-        const LANES: usize = 16;
-        let mut lanes = [0.0f64; LANES];
-        let mut chunks = self.x.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += x.wide() * x.wide();
-            }
-        }
-        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| x.wide() * x.wide()).sum::<f64>()
-    }
+/// `Σ f(x[i])`, in pieces of fixed length.
+pub(crate) fn long_sum<T: crate::Element>(data: &[T], f: impl Fn(f64) -> f64 + Copy + Sync) -> f64 {
+    let mut partial = vec![0.0f64; data.len().div_ceil(crate::par::PIECE)];
+    crate::par::pieces(&mut partial, 1, data.len(), |i, out| {
+        let end = data.len().min((i + 1) * crate::par::PIECE);
+        out[0] = widest(Sum { x: &data[i * crate::par::PIECE..end], f });
+    });
+    partial.iter().sum()
 }

@@ -156,14 +156,6 @@ pub fn lerp(target: &mut Tensor, towards: &Tensor, weight: f64) {
 /// `Σ x²`, accumulated in `f64`.
 pub fn squared_norm(x: &Tensor) -> f64 {
     match x.device() {
-        Device::Cpu => by_dtype!(x.dtype(), T => {
-            let data = x.as_slice::<T>();
-            let mut partial = vec![0.0; data.len().div_ceil(par::PIECE)];
-            par::pieces(&mut partial, 1, data.len(), |i, out| {
-                let x = &data[i * par::PIECE..data.len().min((i + 1) * par::PIECE)];
-                out[0] = simd::widest(simd::SquaredNorm { x });
-            });
-            partial.iter().sum()
-        }),
+        Device::Cpu => by_dtype!(x.dtype(), T => simd::long_sum(x.as_slice::<T>(), |x| x * x)),
     }
 }

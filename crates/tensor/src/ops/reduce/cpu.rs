@@ -39,12 +39,12 @@ pub(crate) fn sum<T: Element>(x: &Tensor, axes: &[usize], shape: &[usize]) -> Te
         let data = x.as_slice::<T>();
         Tensor::build(&[outer, inner], |out: &mut [T]| {
             if inner == 1 && outer == 1 {
-                out[0] = T::of(long_sum(data));
+                out[0] = T::of(simd::long_sum(data, |x| x));
             } else if inner == 1 {
                 let rows = (par::PIECE / n.max(1)).max(1);
                 par::pieces(out, rows, data.len(), |i, out| {
                     for (j, out) in out.iter_mut().enumerate() {
-                        *out = T::of(simd::widest(Sum { x: &data[(i * rows + j) * n..][..n] }));
+                        *out = T::of(simd::widest(Sum { x: &data[(i * rows + j) * n..][..n], f: |x| x }));
                     }
                 });
             } else if outer == 1 {
@@ -64,17 +64,6 @@ fn write<T: Element>(out: &mut [T], sums: &[f64]) {
     for (out, &sum) in out.iter_mut().zip(sums) {
         *out = T::of(sum);
     }
-}
-
-/// The sum of one long row, in pieces of fixed length.
-fn long_sum<T: Element>(data: &[T]) -> f64 {
-    let pieces = data.len().div_ceil(par::PIECE);
-    let mut partial = vec![0.0f64; pieces];
-    par::pieces(&mut partial, 1, data.len(), |i, out| {
-        let end = data.len().min((i + 1) * par::PIECE);
-        out[0] = simd::widest(Sum { x: &data[i * par::PIECE..end] });
-    });
-    partial.iter().sum()
 }
 
 /// Column sums of one tall matrix, in blocks of a fixed number of rows.

@@ -1,0 +1,258 @@
+//! Whole workloads, side by side with PyTorch where asked.
+//!
+//! ```text
+//! cargo xtask bench                                   ours
+//! cargo xtask bench --peers PYTHON                    ours and PyTorch's in turn, with ratios
+//! cargo xtask bench --workload mlp-train --json
+//! ```
+//!
+//! Every measurement is made in a process of its own, so its peak memory is its own, and with `--peers` the two programs take turns in
+//! every round, so that a busy moment hits both. `PYTHON` is an interpreter with the packages of
+//! `tests/reference/requirements.txt`. The networks are those of `tests/reference/bench/peers.py`, with the same number of parameters;
+//! `train` is forward, mean squared error, backward and AdamW.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use clap::Parser;
+use fokker_models::{DiffusionModel, ModelConfig, NetworkConfig, UNetConfig};
+use fokker_nn::{Adam, AdamConfig, Init, Linear, Module, value_and_grad};
+use fokker_sde::{Cond, Times};
+use fokker_tensor::{Dtype, Noise, Tensor};
+use serde::{Deserialize, Serialize};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Whole workloads, side by side with PyTorch where asked")]
+struct Arguments {
+    /// Only these workloads.
+    #[arg(long, value_name = "NAME")]
+    workload: Vec<String>,
+    /// Calls timed in each round.
+    #[arg(long, default_value_t = 10)]
+    reps: usize,
+    /// Rounds: each is a process of its own.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Threads of both programs.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Print one JSON line per workload.
+    #[arg(long)]
+    json: bool,
+    /// A Python with PyTorch, to be measured in turn.
+    #[arg(long, value_name = "PYTHON")]
+    peers: Option<String>,
+    /// Measure one workload here and print its JSON: how this program calls itself.
+    #[arg(long, hide = true)]
+    here: Option<String>,
+    /// What cargo says to benchmarks.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const WORKLOADS: [&str; 4] = ["mlp-train", "mlp-forward", "mnist-train", "mnist-forward"];
+const SETTINGS: [&str; 3] = ["eager", "channels-last", "compile"];
+
+/// One process's measurement.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    ms_all: Vec<f64>,
+    peak_rss_mb: f64,
+}
+
+/// All rounds of one program on one workload.
+#[derive(Default, Serialize)]
+struct Summary {
+    program: String,
+    ms_median: f64,
+    ms_low: f64,
+    ms_high: f64,
+    peak_rss_mb: f64,
+    #[serde(skip)]
+    all: Vec<f64>,
+}
+
+impl Summary {
+    fn add(&mut self, m: &Measured) {
+        self.all.extend(&m.ms_all);
+        self.peak_rss_mb = self.peak_rss_mb.max(m.peak_rss_mb);
+    }
+
+    /// The median, and the tenth and ninetieth percentile.
+    fn close(&mut self) {
+        self.all.sort_by(f64::total_cmp);
+        let at = |q: f64| self.all[((self.all.len() - 1) as f64 * q).round() as usize];
+        (self.ms_low, self.ms_median, self.ms_high) = (at(0.1), at(0.5), at(0.9));
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    if let Some(workload) = &arguments.here {
+        rayon_threads(arguments.threads)?;
+        println!("{}", serde_json::to_string(&measure(workload, arguments.reps)?)?);
+        return Ok(());
+    }
+    let wanted: Vec<&str> = if arguments.workload.is_empty() { WORKLOADS.to_vec() } else { arguments.workload.iter().map(String::as_str).collect() };
+    if let Some(unknown) = wanted.iter().find(|w| !WORKLOADS.contains(w)) {
+        return Err(format!("--workload {unknown}: expected one of {}", WORKLOADS.join(", ")).into());
+    }
+    for workload in wanted {
+        compare(workload, &arguments)?;
+    }
+    Ok(())
+}
+
+fn rayon_threads(threads: usize) -> Result<(), Failure> {
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
+}
+
+/// All rounds of a workload, ours and the peers' in turn.
+fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
+    let settings: &[&str] = match (&arguments.peers, workload.starts_with("mlp")) {
+        (None, _) => &[],
+        // Channels last means nothing for vectors.
+        (Some(_), true) => &["eager", "compile"],
+        (Some(_), false) => &SETTINGS,
+    };
+    let mut ours = Summary { program: "fokker".into(), ..Summary::default() };
+    let mut peers: Vec<Summary> =
+        settings.iter().map(|s| Summary { program: format!("pytorch {s}"), ..Summary::default() }).collect();
+    for _ in 0..arguments.rounds {
+        let reps = arguments.reps.to_string();
+        let threads = arguments.threads.to_string();
+        let own = Command::new(std::env::current_exe()?).args(["--here", workload, "--reps", &reps, "--threads", &threads]).output()?;
+        ours.add(&parse(&own)?);
+        for (setting, peer) in settings.iter().zip(&mut peers) {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/bench/peers.py");
+            let python = arguments.peers.as_deref().unwrap_or("python3");
+            let options = ["--workload", workload, "--setting", setting, "--reps", &reps, "--threads", &threads];
+            peer.add(&parse(&Command::new(python).arg(script).args(options).output()?)?);
+        }
+    }
+    ours.close();
+    peers.iter_mut().for_each(Summary::close);
+    let best = peers.iter().map(|p| p.ms_median).reduce(f64::min);
+    if arguments.json {
+        let ratio = best.map(|b| b / ours.ms_median);
+        println!("{}", serde_json::json!({ "workload": workload, "ours": ours, "peers": peers, "best_peer_over_ours": ratio }));
+        return Ok(());
+    }
+    println!("{workload}");
+    for s in std::iter::once(&ours).chain(&peers) {
+        println!("  {:22} {:9.2} ms  ({:.2} to {:.2})  peak {:.0} MB", s.program, s.ms_median, s.ms_low, s.ms_high, s.peak_rss_mb);
+    }
+    if let Some(best) = best {
+        println!("  best of PyTorch / fokker: {:.2}", best / ours.ms_median);
+    }
+    Ok(())
+}
+
+fn parse(output: &std::process::Output) -> Result<Measured, Failure> {
+    if !output.status.success() {
+        return Err(format!("a measurement failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().rev().find(|l| l.starts_with('{')).ok_or("a measurement printed no JSON")?;
+    Ok(serde_json::from_str(line)?)
+}
+
+/// Peak resident memory of this process, in MB; 0 where the system does not tell.
+fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0");
+    line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0) / 1024.0
+}
+
+fn measure(workload: &str, reps: usize) -> Result<Measured, Failure> {
+    let mut call: Box<dyn FnMut()> = match workload {
+        "mlp-train" => mlp_train(),
+        "mlp-forward" => mlp_forward(),
+        "mnist-train" => mnist_train()?,
+        "mnist-forward" => mnist_forward()?,
+        other => return Err(format!("no workload `{other}`").into()),
+    };
+    let warm_up = if workload.starts_with("mlp") { 10 } else { 2 };
+    (0..warm_up).for_each(|_| call());
+    let ms_all = (0..reps)
+        .map(|_| {
+            let started = Instant::now();
+            call();
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    Ok(Measured { ms_all, peak_rss_mb: peak_rss_mb() })
+}
+
+fn mlp() -> Vec<Linear> {
+    let mut init = Init::new(0, Dtype::F32);
+    [66, 256, 256, 256, 2].windows(2).map(|w| Linear::new(w[0], w[1], &mut init)).collect()
+}
+
+fn mlp_output(model: &[Linear], x: &Tensor) -> Tensor {
+    let (last, hidden) = model.split_last().expect("four layers");
+    last.forward(&hidden.iter().fold(x.clone(), |h, layer| layer.forward(&h).silu()))
+}
+
+fn normal(shape: &[usize], step: u32) -> Tensor {
+    Noise::new(1, 0).normal(shape, 0, step, Dtype::F32)
+}
+
+fn mlp_forward() -> Box<dyn FnMut()> {
+    let (model, x) = (mlp(), normal(&[10_000, 66], 0));
+    Box::new(move || drop(black_box(mlp_output(&model, &x))))
+}
+
+fn mlp_train() -> Box<dyn FnMut()> {
+    let (mut model, x, y) = (mlp(), normal(&[512, 66], 0), normal(&[512, 2], 1));
+    let mut adam = Adam::new(&model, AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
+    Box::new(move || {
+        let (loss, grads) = value_and_grad(&model, |m| (&mlp_output(m, &x) - &y).square().mean_all());
+        adam.step(&mut model, &grads, 1e-4, 1.0);
+        black_box(loss);
+    })
+}
+
+fn mnist() -> Result<DiffusionModel, Failure> {
+    let network = UNetConfig {
+        channels: vec![32, 64, 128, 128],
+        blocks: 2,
+        attention_levels: vec![2],
+        head_channels: 8,
+        ..UNetConfig::default()
+    };
+    let config = ModelConfig {
+        sample_shape: vec![32, 32, 1],
+        classes: None,
+        sde: Default::default(),
+        preconditioning: Default::default(),
+        network: NetworkConfig::UNet(network),
+    };
+    let mut model = DiffusionModel::new(config, 0, Dtype::F32)?;
+    // Output layers start at zero; a network that does the same work on numbers that are not.
+    for (i, t) in model.tensors_mut().into_iter().enumerate() {
+        *t = &*t + &(&Noise::new(2, i as u64).normal(&[1, t.len()], 0, 0, Dtype::F32).reshape(t.shape()) * 0.01);
+    }
+    assert_eq!(model.parameter_count(), 6_337_345, "the peers' number of parameters");
+    Ok(model)
+}
+
+fn mnist_forward() -> Result<Box<dyn FnMut()>, Failure> {
+    let (model, x, t) = (mnist()?, normal(&[64, 32, 32, 1], 0), Times::Each(vec![0.5; 64]));
+    Ok(Box::new(move || drop(black_box(model.raw(&x, &t, &Cond::NONE)))))
+}
+
+fn mnist_train() -> Result<Box<dyn FnMut()>, Failure> {
+    let (mut model, x, t) = (mnist()?, normal(&[64, 32, 32, 1], 0), Times::Each(vec![0.5; 64]));
+    let y = normal(&[64, 32, 32, 1], 1);
+    let mut adam = Adam::new(&model, AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
+    Ok(Box::new(move || {
+        let (loss, grads) = value_and_grad(&model, |m| (&m.raw(&x, &t, &Cond::NONE) - &y).square().mean_all());
+        adam.step(&mut model, &grads, 1e-4, 1.0);
+        black_box(loss);
+    }))
+}
