@@ -2,6 +2,7 @@
 
 use crate::{Failure, Outcome, run, tidy};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Arguments of `cargo xtask ci`.
@@ -47,7 +48,7 @@ impl Step {
     fn run(self, root: &Path) -> Outcome<bool> {
         let cargo = |args: &[&str]| run::cargo(root, args);
         match self {
-            Self::Format => run::succeeds(&mut cargo(&["fmt", "--all", "--check"])),
+            Self::Format => format(root),
             Self::Tidy => match tidy::run() {
                 Ok(()) => Ok(true),
                 Err(Failure::Failed(message)) => {
@@ -103,6 +104,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
 }
 
+/// Checks the format of every tracked source file.
+///
+/// `cargo fmt` follows `mod` declarations from each crate's root and so misses the modules that macros declare.
+fn format(root: &Path) -> Outcome<bool> {
+    let files = run::tracked_files(root)?;
+    let sources = files.iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    run::succeeds(Command::new("rustfmt").args(["--check", "--edition", EDITION]).args(sources).current_dir(root))
+}
+
+/// The edition in the workspace's Cargo.toml, which rustfmt does not read.
+const EDITION: &str = "2024";
+
 /// A line of the summary.
 fn line(name: &str, result: &str, time: Option<Duration>) -> String {
     let time = time.map_or(String::new(), |time| format!("{:7.1} s", time.as_secs_f64()));
@@ -136,6 +149,12 @@ mod tests {
     fn only_the_full_run_tests_the_documentation_examples() {
         assert!(steps(&Args { fast: false, lints: false }).contains(&Step::Tests { examples: true }));
         assert!(steps(&Args { fast: true, lints: false }).contains(&Step::Tests { examples: false }));
+    }
+
+    #[test]
+    fn the_edition_is_the_workspaces() {
+        let manifest = std::fs::read_to_string("../Cargo.toml").unwrap();
+        assert!(manifest.contains(&format!("edition = \"{EDITION}\"")));
     }
 
     #[test]

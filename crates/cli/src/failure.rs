@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use fokker_data::DataError;
+use fokker_models::ModelError;
+use fokker_solve::SolveError;
+use fokker_train::TrainError;
+
 /// A command that could not do what was asked.
 pub(crate) struct Failure {
     message: String,
@@ -20,27 +25,35 @@ impl Failure {
     }
 
     pub(crate) fn report(self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        crate::print::note(format_args!("error: {}", self.message));
         ExitCode::from(self.code)
     }
 }
 
+/// What is wrong with a setting is a matter of usage; what is wrong with a file or a number on the way is not.
 macro_rules! from_errors {
-    ($($error:ty),*) => {
+    ($($error:ident: $usage:pat,)*) => {
         $(impl From<$error> for Failure {
             fn from(error: $error) -> Failure {
-                Failure::failed(error.to_string())
+                Failure { code: if matches!(error, $usage) { 2 } else { 1 }, message: error.to_string() }
             }
         })*
     };
 }
 
-from_errors!(fokker_data::DataError, fokker_models::ModelError, fokker_solve::SolveError, fokker_sde::SdeError);
+from_errors! {
+    DataError: DataError::Config { .. },
+    ModelError: ModelError::Config { .. } | ModelError::Sde(_),
+    SolveError: SolveError::Config { .. } | SolveError::Grid(_) | SolveError::Sde(_) | SolveError::Unsupported { .. },
+}
 
-impl From<fokker_train::TrainError> for Failure {
-    fn from(error: fokker_train::TrainError) -> Failure {
-        match &error {
-            fokker_train::TrainError::Config { .. } => Failure::usage(error.to_string()),
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Failure {
+        match error {
+            TrainError::Data(error) => error.into(),
+            TrainError::Model(error) => error.into(),
+            TrainError::Solve(error) => error.into(),
+            TrainError::Config { .. } => Failure::usage(error.to_string()),
             _ => Failure::failed(error.to_string()),
         }
     }
@@ -48,7 +61,7 @@ impl From<fokker_train::TrainError> for Failure {
 
 impl Failure {
     /// For callbacks of the training loop, whose failures are the run's.
-    pub(crate) fn into_train_error(self) -> fokker_train::TrainError {
-        fokker_train::TrainError::Callback { message: self.message }
+    pub(crate) fn into_train_error(self) -> TrainError {
+        TrainError::Callback { message: self.message }
     }
 }

@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fokker_models::DiffusionModel;
 use fokker_nn::Module;
-use fokker_train::RunDirectory;
+use fokker_train::{RunDirectory, load_model};
 
 use crate::failure::Failure;
+use crate::print;
 use crate::progress::duration;
 
 #[derive(Args)]
 pub(crate) struct Info {
-    /// A run's folder or a model's .safetensors file.
+    /// A run's folder, or a model's or checkpoint's .safetensors file.
     path: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -23,7 +23,7 @@ impl Info {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let run = if self.path.is_dir() { Some(RunDirectory::open(&self.path)?) } else { None };
         let file = run.as_ref().map_or_else(|| self.path.clone(), |r| r.file("model.safetensors"));
-        let model = if run.is_some() && !file.exists() { None } else { Some(DiffusionModel::load(&file)?) };
+        let model = if run.is_some() && !file.exists() { None } else { Some(load_model(&file)?) };
         let last = run.as_ref().map(RunDirectory::metrics).transpose()?.and_then(|m| m.last().copied());
         let config = run.as_ref().map(RunDirectory::config).transpose()?;
         if self.json {
@@ -33,30 +33,29 @@ impl Info {
                 "model": model.as_ref().map(|m| &m.config),
                 "parameters": model.as_ref().map(Module::parameter_count),
             });
-            println!("{value:#}");
-            return Ok(());
+            return print::answer(format_args!("{value:#}"));
         }
+        let mut lines = Vec::new();
         if let Some(config) = &config {
-            println!("run:        {} ({})", config.name, self.path.display());
+            lines.push(format!("run:        {} ({})", config.name, self.path.display()));
             let done = last.map_or(0, |r| r.step);
-            println!("progress:   step {done} of {}", config.train.steps);
+            lines.push(format!("progress:   step {done} of {}", config.train.steps));
             if let Some(last) = last {
-                println!("loss:       {:.4} after {} samples, {} of training", last.loss, last.images, duration(last.seconds));
+                let trained = duration(last.seconds);
+                lines.push(format!("loss:       {:.4} after {} samples, {trained} of training", last.loss, last.images));
             }
         }
         match &model {
-            None => println!("model:      not saved yet"),
+            None => lines.push("model:      not saved yet".into()),
             Some(model) => {
                 let c = &model.config;
-                println!(
-                    "samples:    shape {:?}, {}",
-                    c.sample_shape,
-                    c.classes.map_or("no classes".into(), |n| format!("{n} classes"))
-                );
-                println!("process:    {}, preconditioning {}", fokker_sde::Sde::name(&c.sde), c.preconditioning.name());
-                println!("parameters: {}", model.parameter_count());
+                let classes = c.classes.map_or("no classes".into(), |n| format!("{n} classes"));
+                lines.push(format!("samples:    shape {:?}, {classes}", c.sample_shape));
+                let process = fokker_sde::Sde::name(&c.sde);
+                lines.push(format!("process:    {process}, preconditioning {}", c.preconditioning.name()));
+                lines.push(format!("parameters: {}", model.parameter_count()));
             }
         }
-        Ok(())
+        print::answer(lines.join("\n"))
     }
 }

@@ -3,11 +3,12 @@
 use clap::{Args, ValueEnum};
 use fokker_data::DataConfig;
 use fokker_sde::SdeConfig;
-use fokker_solve::{Kind, Solver, SolverConfig, Spacing};
+use fokker_solve::{SolverConfig, SolverInfo, Spacing};
 use fokker_train::RECIPES;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::print;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -56,55 +57,26 @@ impl List {
             What::Grids => Spacing::all().iter().map(|g| row(g.name(), g.about())).collect(),
             What::Solvers => unreachable!("printed above"),
         };
-        print(self.json, &rows, || {
-            let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0);
-            rows.iter().for_each(|r| println!("{:width$}  {}", r.name, r.about));
-        })
+        let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0);
+        print(self.json, &rows, rows.iter().map(|r| format!("{:width$}  {}", r.name, r.about)))
     }
 
     fn solvers(&self) -> Result<(), Failure> {
-        let rows: Vec<SolverRow> = SolverConfig::all().iter().map(SolverRow::of).collect();
-        print(self.json, &rows, || {
-            println!("{:20} {:4} {:5} {:>17}  about", "solver", "kind", "order", "calls in 10 moves");
-            for r in &rows {
-                let calls = r.calls_in_10_moves.map_or("varies".into(), |n| n.to_string());
-                println!("{:20} {:4} {:5} {calls:>17}  {}", r.name, r.kind, r.order, r.about);
-            }
-        })
+        let rows: Vec<SolverInfo> = SolverConfig::all().iter().map(SolverConfig::info).collect();
+        let head = format!("{:20} {:4} {:5} {:>14}  about", "solver", "kind", "order", "calls per step");
+        let lines = rows.iter().map(|r| {
+            let calls = r.cost.map_or("varies".into(), |n| n.to_string());
+            format!("{:20} {:4} {:5} {calls:>14}  {} ({})", r.name, r.kind, r.order, r.about, r.reference)
+        });
+        print(self.json, &rows, std::iter::once(head).chain(lines))
     }
 }
 
-/// A line of the list of solvers.
-#[derive(Serialize)]
-struct SolverRow {
-    name: &'static str,
-    kind: &'static str,
-    order: u32,
-    calls_in_10_moves: Option<usize>,
-    about: &'static str,
-}
-
-impl SolverRow {
-    fn of(solver: &SolverConfig) -> SolverRow {
-        SolverRow {
-            name: solver.name(),
-            kind: match solver.kind() {
-                Kind::Ode => "ODE",
-                Kind::Sde => "SDE",
-            },
-            order: solver.order(),
-            calls_in_10_moves: solver.evaluations(10),
-            about: solver.about(),
-        }
-    }
-}
-
-fn print(json: bool, rows: &impl Serialize, table: impl FnOnce()) -> Result<(), Failure> {
+fn print(json: bool, rows: &impl Serialize, table: impl Iterator<Item = String>) -> Result<(), Failure> {
     if json {
         let text = serde_json::to_string_pretty(rows).map_err(|e| Failure::failed(e.to_string()))?;
-        println!("{text}");
+        print::answer(text)
     } else {
-        table();
+        print::answer(table.collect::<Vec<_>>().join("\n"))
     }
-    Ok(())
 }

@@ -5,6 +5,7 @@ mod info;
 mod list;
 mod plot;
 mod preview;
+mod print;
 mod progress;
 mod sample;
 mod train;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fokker_data::DataConfig;
-use fokker_train::RunConfig;
+use fokker_train::{RunConfig, SampleSection};
 
 use crate::failure::Failure;
-use crate::sample;
+use crate::train::data_path;
+use crate::{print, sample};
 
 #[derive(Args)]
 #[command(
@@ -29,27 +30,33 @@ pub(crate) struct Preview {
 
 impl Preview {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.out.extension().and_then(|e| e.to_str()) != Some("png") {
+            return Err(Failure::usage(format!("--out {}: expected a file ending in .png", self.out.display())));
+        }
         let generated = DataConfig::generated().into_iter().find(|d| d.kind() == self.source);
         let data = match generated {
             Some(data) if self.data.is_none() => data,
             _ => {
-                let path = self.data.as_ref().map(|p| format!("data.path={}", toml::Value::String(p.display().to_string())));
+                let path = self.data.as_deref().map(data_path).transpose()?;
                 RunConfig::load(&self.source, &path.into_iter().collect::<Vec<_>>())?.data
             }
         };
         let set = data.open(".".as_ref())?;
         let default = if set.sample_shape().len() == 3 { 100 } else { 10_000 };
         let wanted = self.count.map_or(default, std::num::NonZeroUsize::get);
+        if wanted > SampleSection::MOST {
+            return Err(Failure::usage(format!("--count {wanted}: expected at most {}", SampleSection::MOST)));
+        }
         let count = if set.is_unlimited() { wanted } else { wanted.min(set.len()) };
         let batch = set.batch(&(0..count).collect::<Vec<_>>())?;
         sample::picture(&batch.x)?.save_png(&self.out)?;
         let classes = set.classes().map_or("no classes".into(), |n| format!("{n} classes"));
-        println!(
+        print::say(format_args!(
             "{}: samples of shape {:?}, {classes}; {count} of them in {}",
             set.name(),
             set.sample_shape(),
             self.out.display()
-        );
+        ));
         Ok(())
     }
 }

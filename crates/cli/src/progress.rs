@@ -48,13 +48,14 @@ impl Progress {
             plain.last = Instant::now();
             let per_unit = plain.started.elapsed().as_secs_f64() / (position - plain.from).max(1) as f64;
             let left = per_unit * (plain.total - position) as f64;
-            eprintln!("{} {position}/{} {message}, {} left", plain.what, plain.total, duration(left));
+            let (what, total) = (plain.what, plain.total);
+            crate::print::note(format_args!("{what} {position}/{total} {message}, {} left", duration(left)));
         }
     }
 
     /// A line above the bar.
     pub(crate) fn note(&self, line: &str) {
-        if self.plain.is_some() { eprintln!("{line}") } else { self.bar.println(line) }
+        if self.plain.is_some() { crate::print::note(line) } else { self.bar.println(line) }
     }
 
     /// Removes the bar.

@@ -8,9 +8,10 @@ use fokker_data::{Grid, Movie, Picture, Scatter, write_npy};
 use fokker_models::DiffusionModel;
 use fokker_solve::{Observer, SolverConfig, Spacing, StateDtype, Step};
 use fokker_tensor::{Dtype, Tensor};
-use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate};
+use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate, load_model};
 
 use crate::failure::Failure;
+use crate::print;
 use crate::progress::{Progress, duration};
 
 #[derive(Args)]
@@ -19,18 +20,19 @@ use crate::progress::{Progress, duration};
                         fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500"
 )]
 pub(crate) struct Sample {
-    /// A run's folder or a model's .safetensors file.
+    /// A run's folder, or a model's or checkpoint's .safetensors file.
     model: PathBuf,
     /// Number of samples [default: the run's].
     #[arg(short = 'n', long = "count", value_name = "N")]
     count: Option<usize>,
-    /// What to write: .png (a picture of all), .npy (the numbers), or a folder (one PNG each) [default: RUN/samples.png].
+    /// What to write: .png (a picture of all), .npy (the numbers), or a folder (one PNG each) [default: RUN/samples.png, or
+    /// samples.npy where there is no picture].
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
-    /// Write the trajectory as a GIF.
+    /// Write the trajectory of the first batch as a GIF.
     #[arg(long, value_name = "GIF")]
     movie: Option<PathBuf>,
-    /// The class to draw, or `all` for one after the other.
+    /// The class to draw: a number, `all` for one after the other, or `none` [default: all].
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
     /// The solver (see `fokker list solvers`) [default: the run's].
@@ -57,15 +59,17 @@ impl Sample {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let (model, section, folder) = self.open()?;
         let model = if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model };
-        let out = self.out.clone().unwrap_or_else(|| folder.join("samples.png"));
+        let default = if has_picture(&model.config.sample_shape) { "samples.png" } else { "samples.npy" };
+        let out = self.out.clone().unwrap_or_else(|| folder.join(default));
         check_output(&out, &model.config.sample_shape)?;
+        if let Some(path) = &self.movie {
+            check_movie(path, &model.config.sample_shape)?;
+        }
         let mut request = Generate::new(&section, &model, self.seed);
         request.classes = self.classes(&model)?;
         let mut frames = Frames::default();
         let mut observers: Vec<&mut dyn Observer> = Vec::new();
         if self.movie.is_some() {
-            // Frames are of the first batch.
-            request.count = request.count.min(request.batch);
             observers.push(&mut frames);
         }
         let started = Instant::now();
@@ -74,18 +78,19 @@ impl Sample {
         progress.finish();
         let seconds = started.elapsed().as_secs_f64();
         write(&samples.x, &out)?;
-        println!(
+        print::say(format_args!(
             "{} samples with {} network calls each in {} ({:.1} per second): {}",
             request.count,
             samples.nfe,
             duration(seconds),
             request.count as f64 / seconds,
             out.display()
-        );
+        ));
         if let Some(path) = &self.movie {
             let movie = Movie::default();
             movie.save(path, &frames.states)?;
-            println!("trajectory: {}", path.display());
+            let shown = request.count.min(request.batch);
+            print::say(format_args!("trajectory of the first {shown}: {}", path.display()));
         }
         Ok(())
     }
@@ -101,9 +106,9 @@ impl Sample {
                     run.path().display()
                 )));
             }
-            (DiffusionModel::load(&file)?, run.config()?.sample, run.path().to_path_buf())
+            (load_model(&file)?, run.config()?.sample, run.path().to_path_buf())
         } else {
-            (DiffusionModel::load(&self.model)?, SampleSection::default(), PathBuf::from("."))
+            (load_model(&self.model)?, SampleSection::default(), PathBuf::from("."))
         };
         let sampler = &mut section.sampler;
         if let Some(name) = &self.solver {
@@ -122,6 +127,9 @@ impl Sample {
         ] {
             match value {
                 Some(0) => return Err(Failure::usage(format!("{option} 0: expected at least 1"))),
+                Some(n) if n > SampleSection::MOST => {
+                    return Err(Failure::usage(format!("{option} {n}: expected at most {}", SampleSection::MOST)));
+                }
                 Some(value) => *target = value,
                 None => {}
             }
@@ -151,19 +159,23 @@ fn unknown(option: &str, name: &str, known: &[&str]) -> Failure {
     Failure::usage(format!("{option} {name}: expected one of {}", known.join(", ")))
 }
 
-/// The states of a trajectory.
+/// The states of the first batch's trajectory.
 #[derive(Default)]
 struct Frames {
     states: Vec<Tensor>,
 }
 
 impl Observer for Frames {
-    fn start(&mut self, x: &Tensor, _: f64, _: u64) {
-        self.states.push(x.clone());
+    fn start(&mut self, x: &Tensor, _: f64, first_sample: u64) {
+        if first_sample == 0 {
+            self.states.push(x.clone());
+        }
     }
 
     fn step(&mut self, step: &Step<'_>) {
-        self.states.push(step.x.clone());
+        if step.first_sample == 0 {
+            self.states.push(step.x.clone());
+        }
     }
 }
 
@@ -181,10 +193,25 @@ pub(crate) fn picture(x: &Tensor) -> Result<Picture, Failure> {
     }
 }
 
+/// Whether samples of this shape can be drawn: images with 1 or 3 channels, and points of the plane.
+pub(crate) fn has_picture(sample_shape: &[usize]) -> bool {
+    matches!(sample_shape, [_, _, 1 | 3] | [2])
+}
+
+fn check_movie(path: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
+    if path.extension().and_then(|e| e.to_str()) != Some("gif") {
+        return Err(Failure::usage(format!("--movie {}: expected a file ending in .gif", path.display())));
+    }
+    if !has_picture(sample_shape) {
+        return Err(Failure::usage(format!("--movie {}: samples of shape {sample_shape:?} have no picture", path.display())));
+    }
+    Ok(())
+}
+
 /// Whether the output can be written at all, before time is spent on sampling.
 fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
     let is_image = matches!(sample_shape, [_, _, 1 | 3]);
-    let drawable = is_image || matches!(sample_shape, [2]);
+    let drawable = has_picture(sample_shape);
     match out.extension().and_then(|e| e.to_str()) {
         Some("npy") => Ok(()),
         Some("png") if drawable => Ok(()),
@@ -201,7 +228,8 @@ fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
     }
 }
 
-fn write(x: &Tensor, out: &Path) -> Result<(), Failure> {
+/// Writes samples as the path's extension says; see [`check_output`].
+pub(crate) fn write(x: &Tensor, out: &Path) -> Result<(), Failure> {
     match out.extension().and_then(|e| e.to_str()) {
         Some("npy") => write_npy(out, x)?,
         Some(_) => picture(x)?.save_png(out)?,

@@ -1,6 +1,6 @@
 //! `fokker train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use fokker_train::{Event, Generate, Outcome, RunConfig, RunDirectory, TrainError
 
 use crate::failure::Failure;
 use crate::progress::{Progress, duration};
-use crate::{plot, sample};
+use crate::{plot, print, sample};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker train glyphs\n  fokker train mnist --set train.steps=2000 --out runs/short\n  \
@@ -46,6 +46,7 @@ impl Train {
             None => {
                 let config = self.config()?;
                 let path = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
+                RunDirectory::check_free(&path)?;
                 // The data and the model are checked before anything is written.
                 let trainer = Trainer::new(config.clone(), &here)?;
                 let run = RunDirectory::create(&path, &config)?;
@@ -67,9 +68,13 @@ impl Train {
                 Event::Logged(_) => {}
                 Event::Saved(_) => plot::loss_curve(&run, &config.name).map_err(Failure::into_train_error)?,
                 Event::Picture(trainer) => {
-                    let path = run.file(&format!("samples/step-{:07}.png", trainer.steps_done()));
-                    draw_samples(trainer, &path)?;
-                    progress.note(&format!("step {}: samples in {}", trainer.steps_done(), path.display()));
+                    let kind = if sample::has_picture(&trainer.model().config.sample_shape) { "png" } else { "npy" };
+                    let path = run.file(&format!("samples/step-{:07}.{kind}", trainer.steps_done()));
+                    // It may be there already, whole, where a resumed run begins.
+                    if !path.exists() {
+                        draw_samples(trainer, &path)?;
+                        progress.note(&format!("step {}: samples in {}", trainer.steps_done(), path.display()));
+                    }
                     meter.pause();
                     picture = Some(path);
                 }
@@ -79,19 +84,19 @@ impl Train {
         progress.finish();
         let path = run.path().display();
         match outcome {
-            Outcome::Stopped => println!(
+            Outcome::Stopped => print::say(format_args!(
                 "stopped and saved at step {} of {}; continue with: fokker train --resume {path}",
                 trainer.steps_done(),
                 config.train.steps
-            ),
+            )),
             Outcome::Finished => {
-                println!("done: {} steps in {}", trainer.steps_done(), duration(started.elapsed().as_secs_f64()));
+                print::say(format_args!("done: {} steps in {}", trainer.steps_done(), duration(started.elapsed().as_secs_f64())));
                 if let Some(picture) = picture {
-                    println!("samples:    {}", picture.display());
+                    print::say(format_args!("samples:    {}", picture.display()));
                 }
-                println!("loss curve: {path}/loss.png");
-                println!("model:      {path}/model.safetensors");
-                println!("more samples with: fokker sample {path}");
+                print::say(format_args!("loss curve: {path}/loss.png"));
+                print::say(format_args!("model:      {path}/model.safetensors"));
+                print::say(format_args!("more samples with: fokker sample {path}"));
             }
         }
         Ok(())
@@ -101,11 +106,16 @@ impl Train {
         let recipe = self.recipe.as_deref().unwrap_or_default();
         let mut overrides = self.overrides.clone();
         if let Some(path) = &self.data {
-            let text = path.to_str().ok_or_else(|| Failure::usage(format!("--data {}: not valid UTF-8", path.display())))?;
-            overrides.push(format!("data.path={}", toml::Value::String(text.to_owned())));
+            overrides.push(data_path(path)?);
         }
         Ok(RunConfig::load(recipe, &overrides)?)
     }
+}
+
+/// The setting that `--data` stands for.
+pub(crate) fn data_path(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().ok_or_else(|| Failure::usage(format!("--data {}: not valid UTF-8", path.display())))?;
+    Ok(format!("data.path={}", toml::Value::String(text.to_owned())))
 }
 
 /// What is about to be trained, in two lines.
@@ -116,7 +126,7 @@ fn announce(run: &RunDirectory, trainer: &Trainer) {
         None => String::new(),
     };
     let size = if data.is_unlimited() { "generated".to_owned() } else { format!("{} samples", data.len()) };
-    println!(
+    print::say(format_args!(
         "{}: {} of shape {:?}{classes}; {} parameters; {} steps of {}",
         data.name(),
         size,
@@ -124,18 +134,16 @@ fn announce(run: &RunDirectory, trainer: &Trainer) {
         fokker_nn::Module::parameter_count(trainer.model()),
         config.train.steps,
         config.train.batch
-    );
-    println!("run: {} (Ctrl-C saves and stops)", run.path().display());
+    ));
+    print::say(format_args!("run: {} (Ctrl-C saves and stops)", run.path().display()));
 }
 
-/// A picture of samples of the averaged model, the same noise each time.
-fn draw_samples(trainer: &Trainer, path: &std::path::Path) -> Result<(), TrainError> {
+/// Samples of the averaged model, as a picture if they have one; the same noise each time.
+fn draw_samples(trainer: &Trainer, path: &Path) -> Result<(), TrainError> {
     let config = trainer.config();
     let request = Generate::new(&config.sample, trainer.average(), config.seed);
     let samples = generate(trainer.average(), &request, &mut |_| {}, &mut [])?;
-    let picture = sample::picture(&samples.x).map_err(Failure::into_train_error)?;
-    picture.save_png(path)?;
-    Ok(())
+    sample::write(&samples.x, path).map_err(Failure::into_train_error)
 }
 
 /// A flag that the first Ctrl-C (or termination) sets; the second ends the program at once.
@@ -146,7 +154,9 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; again to stop at once (the run can be resumed from its last checkpoint)");
+        print::note(format_args!(
+            "stopping after this step; again to stop at once (the run can be resumed from its last checkpoint)"
+        ));
     })
     .map_err(|e| Failure::failed(format!("cannot watch for Ctrl-C: {e}")))?;
     Ok(stop)

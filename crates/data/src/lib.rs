@@ -42,5 +42,5 @@ pub mod sets;
 pub use dataset::{Batch, Dataset};
 pub use error::DataError;
 pub use loader::{Cursor, Loader, LoaderConfig};
-pub use output::{Grid, Movie, Picture, Scatter, atomic_write, read_npy, save_gif, write_npy};
+pub use output::{Grid, Movie, Picture, Scatter, atomic_write, is_temporary, read_npy, remove_leftovers, save_gif, write_npy};
 pub use sets::DataConfig;

@@ -1,14 +1,17 @@
 //! Named tensors with string metadata, as `.safetensors`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fokker_nn::Module;
 use fokker_tensor::{Dtype, Tensor};
 use safetensors::SafeTensors;
-use safetensors::tensor::{TensorView, serialize};
+use serde::Serialize;
 
 use crate::error::ModelError;
+
+/// The metadata key of the checksum; added when a file is written and taken away when it is read.
+const CHECKSUM: &str = "fokker.crc32";
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -75,38 +78,71 @@ impl Checkpoint {
         found.ok_or_else(|| ModelError::file(file, format!("no `{key}` in the metadata: not a file that fokker wrote")))
     }
 
-    /// The file's content. Write it through a temporary file (`fokker_data::atomic_write`), so that it is never half there.
+    /// The file's content: the same bytes for the same tensors and strings. Write it through a temporary file
+    /// (`fokker_data::atomic_write`), so that it is never half there.
+    ///
+    /// The layout is that of safetensors: the length of the header as a little-endian `u64`, the header in JSON padded with
+    /// spaces to a multiple of 8, and the tensors, those of 8 bytes per number first so that all are aligned. The library's own
+    /// writer puts the metadata in a random order.
     ///
     /// # Errors
     /// If it cannot be serialised.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
-        let views = self.tensors.iter().map(|(name, t)| {
-            let (dtype, bytes) = match t.dtype() {
-                Dtype::F32 => (safetensors::Dtype::F32, little_endian(t.as_slice::<f32>(), |x| x.to_le_bytes())),
-                Dtype::F64 => (safetensors::Dtype::F64, little_endian(t.as_slice::<f64>(), |x| x.to_le_bytes())),
+        let mut ordered: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
+        ordered.sort_by_key(|(_, t)| t.dtype() != Dtype::F64);
+        let mut metadata = self.metadata.clone();
+        metadata.insert(CHECKSUM.into(), self.checksum());
+        let mut header = BTreeMap::new();
+        header.insert("__metadata__", Entry::Metadata(&metadata));
+        let mut end = 0;
+        for &(name, t) in &ordered {
+            let (dtype, size) = match t.dtype() {
+                Dtype::F32 => ("F32", 4),
+                Dtype::F64 => ("F64", 8),
             };
-            (name.clone(), dtype, t.shape().to_vec(), bytes)
-        });
-        let held: Vec<_> = views.collect();
-        let mut entries = Vec::with_capacity(held.len());
-        for (name, dtype, shape, bytes) in &held {
-            let view = TensorView::new(*dtype, shape.clone(), bytes)
-                .map_err(|e| ModelError::config(name, format!("a tensor that can be stored: {e}")))?;
-            entries.push((name, view));
+            let start = end;
+            end += t.len() * size;
+            if name == "__metadata__" {
+                return Err(ModelError::config("checkpoint", "a tensor's name other than `__metadata__`"));
+            }
+            header.insert(name.as_str(), Entry::Tensor { dtype, shape: t.shape(), data_offsets: [start, end] });
         }
-        let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
-        serialize(entries, Some(metadata))
-            .map_err(|e| ModelError::config("checkpoint", format!("tensors that can be stored: {e}")))
+        let mut json = serde_json::to_vec(&header)
+            .map_err(|e| ModelError::config("checkpoint", format!("a header that can be stored: {e}")))?;
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let mut bytes = Vec::with_capacity(8 + json.len() + end);
+        bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
+        bytes.append(&mut json);
+        for (_, t) in ordered {
+            little_endian(t, |part| bytes.extend_from_slice(part));
+        }
+        Ok(bytes)
+    }
+
+    /// The CRC-32 of names, types, shapes, numbers and strings, in hexadecimal: whatever the layout of the file.
+    fn checksum(&self) -> String {
+        let mut crc = crc32fast::Hasher::new();
+        for text in self.metadata.iter().flat_map(|(key, value)| [key, value]) {
+            crc.update(&(text.len() as u64).to_le_bytes());
+            crc.update(text.as_bytes());
+        }
+        for (name, t) in &self.tensors {
+            crc.update(format!("{name} {} {:?}", t.dtype(), t.shape()).as_bytes());
+            little_endian(t, |part| crc.update(part));
+        }
+        format!("{:08x}", crc.finalize())
     }
 
     /// Parses a file's content; `file` is for messages.
     ///
     /// # Errors
-    /// If it is not a safetensors file of `f32` and `f64` tensors.
+    /// If it is not a safetensors file of `f32` and `f64` tensors, or not what its checksum was made for. Files of other programs
+    /// have none.
     pub fn from_bytes(bytes: &[u8], file: &Path) -> Result<Checkpoint, ModelError> {
         let bad = |e: safetensors::SafeTensorError| ModelError::file(file, format!("not a valid .safetensors file: {e}"));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
-        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let mut metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let expected = metadata.remove(CHECKSUM);
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes).map_err(bad)?.iter() {
             let data = view.data();
@@ -117,7 +153,16 @@ impl Checkpoint {
             };
             tensors.insert(name.to_owned(), tensor);
         }
-        Ok(Checkpoint { tensors, metadata })
+        let checkpoint = Checkpoint { tensors, metadata };
+        if let Some(expected) = expected {
+            let found = checkpoint.checksum();
+            if found != expected {
+                let problem =
+                    format!("corrupt: the checksum of the content is {found}, but metadata `{CHECKSUM}` says {expected}");
+                return Err(ModelError::file(file, problem));
+            }
+        }
+        Ok(checkpoint)
     }
 
     /// Reads a file.
@@ -130,6 +175,14 @@ impl Checkpoint {
     }
 }
 
+/// A value of the header.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Metadata(&'a BTreeMap<String, String>),
+    Tensor { dtype: &'static str, shape: &'a [usize], data_offsets: [usize; 2] },
+}
+
 fn name(prefix: &str, path: &str) -> String {
     match (prefix, path) {
         ("", path) => path.to_owned(),
@@ -138,10 +191,23 @@ fn name(prefix: &str, path: &str) -> String {
     }
 }
 
-fn little_endian<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(values.len() * N);
-    values.iter().for_each(|&x| out.extend_from_slice(&bytes(x)));
-    out
+/// Hands out the bytes of a tensor's numbers, part by part.
+fn little_endian(t: &Tensor, mut take: impl FnMut(&[u8])) {
+    const AT_ONCE: usize = 1 << 12;
+    let mut part = Vec::with_capacity(8 * AT_ONCE);
+    macro_rules! each {
+        ($T:ty) => {
+            for numbers in t.as_slice::<$T>().chunks(AT_ONCE) {
+                part.clear();
+                numbers.iter().for_each(|x| part.extend_from_slice(&x.to_le_bytes()));
+                take(&part);
+            }
+        };
+    }
+    match t.dtype() {
+        Dtype::F32 => each!(f32),
+        Dtype::F64 => each!(f64),
+    }
 }
 
 fn numbers<T, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
@@ -156,7 +222,10 @@ mod tests {
         let mut c = Checkpoint::default();
         c.tensors.insert("a.x".into(), Tensor::from_vec(&[2, 1], vec![1.5f32, -2.0]));
         c.tensors.insert("b".into(), Tensor::from_vec(&[], vec![0.1f64]));
-        c.metadata.insert("k".into(), "v".into());
+        c.tensors.insert("c".into(), Tensor::from_vec(&[0, 3], Vec::<f32>::new()));
+        for i in 0..20 {
+            c.metadata.insert(format!("k{i}"), format!("\"v\" {i}"));
+        }
         c
     }
 
@@ -164,11 +233,53 @@ mod tests {
     fn tensors_and_metadata_survive_a_round_trip() {
         let bytes = example().to_bytes().unwrap();
         let back = Checkpoint::from_bytes(&bytes, "f".as_ref()).unwrap();
-        assert_eq!(back.metadata["k"], "v");
+        assert_eq!(back.metadata, example().metadata);
         assert_eq!(back.tensors["a.x"].shape(), [2, 1]);
         assert_eq!(back.tensors["a.x"].as_slice::<f32>(), [1.5, -2.0]);
         assert_eq!(back.tensors["b"].item(), 0.1);
+        assert_eq!(back.tensors["c"].shape(), [0, 3]);
         assert_eq!(bytes, back.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn the_numbers_are_aligned_and_the_same_content_has_the_same_bytes() {
+        let bytes = example().to_bytes().unwrap();
+        let (length, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(length % 8, 0);
+        assert_eq!(header.info("b").unwrap().data_offsets, (0, 8));
+        assert_eq!(header.info("a.x").unwrap().data_offsets, (8, 16));
+        // A map in random order would differ at once with 20 keys.
+        assert_eq!(bytes, example().to_bytes().unwrap());
+    }
+
+    #[test]
+    fn every_flipped_bit_that_changes_the_content_is_an_error_that_names_the_file() {
+        let bytes = example().to_bytes().unwrap();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1 << bit;
+                match Checkpoint::from_bytes(&bad, "some/file".as_ref()) {
+                    Err(error) => assert!(error.to_string().starts_with("some/file: "), "{error}"),
+                    // Other white space, or the name of the checksum's own key.
+                    Ok(same) => assert!(same.tensors.len() == 3 && at < bytes.len() - 16, "bit {bit} of byte {at}"),
+                }
+            }
+        }
+        let mut bad = bytes.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        let message = Checkpoint::from_bytes(&bad, "some/file".as_ref()).unwrap_err().to_string();
+        assert!(message.contains("corrupt") && message.contains("checksum"), "{message}");
+    }
+
+    #[test]
+    fn files_of_other_programs_need_no_checksum() {
+        let data = 1.5f32.to_le_bytes();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &data).unwrap();
+        let bytes = safetensors::serialize([("a", view)], None).unwrap();
+        let read = Checkpoint::from_bytes(&bytes, "f".as_ref()).unwrap();
+        assert_eq!(read.tensors["a"].item(), 1.5);
+        assert!(read.metadata.is_empty());
     }
 
     #[test]

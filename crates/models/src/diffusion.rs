@@ -123,12 +123,19 @@ impl DiffusionModel {
     /// # Errors
     /// If it is not a model's file, or does not fit its configuration.
     pub fn from_bytes(bytes: &[u8], file: &Path) -> Result<DiffusionModel, ModelError> {
-        let checkpoint = Checkpoint::from_bytes(bytes, file)?;
+        DiffusionModel::from_checkpoint(&Checkpoint::from_bytes(bytes, file)?, "", file)
+    }
+
+    /// The model whose weights a checkpoint holds under `prefix`; `file` is for messages.
+    ///
+    /// # Errors
+    /// If there is none, or it does not fit its configuration.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, prefix: &str, file: &Path) -> Result<DiffusionModel, ModelError> {
         let config: ModelConfig = serde_json::from_str(checkpoint.text(CONFIG, file)?)
             .map_err(|e| ModelError::file(file, format!("metadata `{CONFIG}`: {e}")))?;
         let dtype = checkpoint.tensors.values().next().map_or(Dtype::F32, Tensor::dtype);
         let mut model = DiffusionModel::new(config, 0, dtype).map_err(|e| ModelError::file(file, e.to_string()))?;
-        checkpoint.load_module("", &mut model, file)?;
+        checkpoint.load_module(prefix, &mut model, file)?;
         Ok(model)
     }
 

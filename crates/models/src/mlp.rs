@@ -12,7 +12,7 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
-use crate::network::Purpose;
+use crate::network::{MOST_BLOCKS, MOST_WIDE, Purpose, within};
 
 /// Size of an [`Mlp`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,18 +83,16 @@ impl MlpConfig {
     /// Draws the network.
     ///
     /// # Errors
-    /// If a size is 0, the embedding odd, or samples are not vectors.
+    /// If a size is out of range, the embedding odd, or samples are not vectors.
     pub fn build(&self, purpose: Purpose<'_>, init: &mut Init) -> Result<Mlp, ModelError> {
         let &[dim] = purpose.sample_shape else {
             let found = format!("samples of shape [D], found {:?}; use `kind = \"unet\"` for images", purpose.sample_shape);
             return Err(ModelError::config("network.kind", found));
         };
-        for (field, value) in [("network.hidden", self.hidden), ("network.blocks", self.blocks)] {
-            if value == 0 {
-                return Err(ModelError::config(field, "at least 1, found 0"));
-            }
-        }
-        if self.embedding == 0 || !self.embedding.is_multiple_of(2) {
+        within("network.hidden", self.hidden, MOST_WIDE)?;
+        within("network.blocks", self.blocks, MOST_BLOCKS)?;
+        within("network.embedding", self.embedding, MOST_WIDE)?;
+        if !self.embedding.is_multiple_of(2) {
             return Err(ModelError::config("network.embedding", format!("an even number above 0, found {}", self.embedding)));
         }
         let h = self.hidden;

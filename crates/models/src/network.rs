@@ -17,6 +17,21 @@ pub struct Purpose<'a> {
     pub classes: Option<usize>,
 }
 
+/// The largest width of a layer that memory is taken for, so that a typing error is a message.
+pub(crate) const MOST_WIDE: usize = 1 << 14;
+
+/// The largest number of blocks.
+pub(crate) const MOST_BLOCKS: usize = 1 << 10;
+
+/// Requires `1 <= value <= most` for a field.
+pub(crate) fn within(field: &str, value: usize, most: usize) -> Result<(), ModelError> {
+    if (1..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(ModelError::config(field, format!("a number from 1 to {most}, found {value}")))
+    }
+}
+
 macro_rules! networks {
     ($($(#[$doc:meta])* $tag:literal => $variant:ident($network:ident, $config:ident);)*) => {
         /// Which network, and how large. `kind` selects it in files.
@@ -28,6 +43,7 @@ macro_rules! networks {
 
         /// A network of one of the kinds.
         #[derive(Clone, Debug)]
+        #[allow(clippy::large_enum_variant, reason = "a model has one network, there are no collections of them")]
         pub enum Network {
             $( $(#[$doc])* $variant($network), )*
         }

@@ -12,7 +12,7 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
-use crate::network::Purpose;
+use crate::network::{MOST_BLOCKS, MOST_WIDE, Purpose, within};
 
 /// Size of a [`UNet`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,21 +162,15 @@ impl UNetConfig {
             let found = format!("samples of shape [H, W, C], found {:?}; use `kind = \"mlp\"` for vectors", purpose.sample_shape);
             return Err(ModelError::config("network.kind", found));
         }
-        if self.channels.is_empty() || self.channels.contains(&0) {
-            let expected = format!("at least one level with at least one channel each, found {:?}", self.channels);
-            return Err(ModelError::config("network.channels", expected));
+        // More levels than that halve any image to nothing.
+        within("network.channels: the number of levels", self.channels.len(), 16)?;
+        for &channels in &self.channels {
+            within("network.channels", channels, MOST_WIDE)?;
         }
-        let positive = [
-            ("network.blocks", self.blocks),
-            ("network.head_channels", self.head_channels),
-            ("network.groups", self.groups),
-            ("network.embedding_factor", self.embedding_factor),
-        ];
-        for (field, value) in positive {
-            if value == 0 {
-                return Err(ModelError::config(field, "at least 1, found 0"));
-            }
-        }
+        within("network.blocks", self.blocks, MOST_BLOCKS)?;
+        within("network.head_channels", self.head_channels, MOST_WIDE)?;
+        within("network.groups", self.groups, MOST_WIDE)?;
+        within("network.embedding_factor", self.embedding_factor, 64)?;
         let levels = self.channels.len();
         if let Some(level) = self.attention_levels.iter().find(|&&l| l >= levels) {
             let expected = format!("levels below {levels}, the number of `channels`, found {level}");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 
+use crate::element::num::Real;
 use crate::element::{Dtype, Element};
 use crate::graph::Node;
 use crate::storage::{Buffer, CpuStorage, Device, Storage};
@@ -177,7 +178,7 @@ impl Tensor {
 
     /// A copy of the elements in row-major order, converted to `T`.
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        by_dtype!(self.dtype(), S => self.as_slice::<S>().iter().map(|&x| T::of(f64::from(x))).collect())
+        by_dtype!(self.dtype(), S => self.as_slice::<S>().iter().map(|&x| T::of(x.wide())).collect())
     }
 
     /// The only element of a tensor that has one.
@@ -187,7 +188,7 @@ impl Tensor {
     #[track_caller]
     pub fn item(&self) -> f64 {
         assert_eq!(self.len(), 1, "item: shape {:?} has {} elements, not one", self.shape, self.len());
-        by_dtype!(self.dtype(), T => f64::from(self.as_slice::<T>()[0]))
+        by_dtype!(self.dtype(), T => self.as_slice::<T>()[0].wide())
     }
 
     /// Whether every element is finite.
@@ -284,8 +285,7 @@ impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const SHOWN: usize = 8;
         write!(f, "Tensor<{}>{:?} ", self.dtype(), &self.shape)?;
-        let values =
-            by_dtype!(self.dtype(), T => self.as_slice::<T>().iter().take(SHOWN).map(|&x| f64::from(x)).collect::<Vec<_>>());
+        let values = by_dtype!(self.dtype(), T => self.as_slice::<T>().iter().take(SHOWN).map(|&x| x.wide()).collect::<Vec<_>>());
         f.debug_list().entries(values).finish()?;
         if self.len() > SHOWN { f.write_str(" ...") } else { Ok(()) }
     }

@@ -121,6 +121,14 @@ pub struct SampleSection {
     pub sampler: SamplerConfig,
 }
 
+/// The largest batch that memory is taken for, so that a typing error is a message.
+const MOST_IN_A_BATCH: u64 = 1 << 20;
+
+impl SampleSection {
+    /// The largest number of samples that is drawn at once.
+    pub const MOST: usize = 1 << 30;
+}
+
 impl Default for SampleSection {
     fn default() -> Self {
         // EDM's sampler (Karras et al. 2022, algorithm 1): 35 network calls.
@@ -199,17 +207,20 @@ impl RunConfig {
             Err(TrainError::config(origin, format!("`{field}`: expected {expected}, found {found}")))
         };
         let t = &self.train;
-        for (field, value) in [
-            ("train.steps", t.steps),
-            ("train.batch", t.batch as u64),
-            ("train.checkpoint_every", t.checkpoint_every),
-            ("train.log_every", t.log_every),
-            ("sample.count", self.sample.count as u64),
-            ("sample.batch", self.sample.batch as u64),
-            ("sample.sampler.grid.steps", self.sample.sampler.grid.steps as u64),
+        for (field, value, most) in [
+            ("train.steps", t.steps, u64::MAX),
+            ("train.batch", t.batch as u64, MOST_IN_A_BATCH),
+            ("train.checkpoint_every", t.checkpoint_every, u64::MAX),
+            ("train.log_every", t.log_every, u64::MAX),
+            ("sample.count", self.sample.count as u64, SampleSection::MOST as u64),
+            ("sample.batch", self.sample.batch as u64, SampleSection::MOST as u64),
+            ("sample.sampler.grid.steps", self.sample.sampler.grid.steps as u64, 1 << 20),
         ] {
             if value == 0 {
                 return bad(field, "at least 1", "0".into());
+            }
+            if value > most {
+                return bad(field, &format!("at most {most}"), value.to_string());
             }
         }
         if !(t.learning_rate > 0.0 && t.learning_rate.is_finite()) {
@@ -217,6 +228,18 @@ impl RunConfig {
         }
         if !(t.clip >= 0.0 && t.clip.is_finite()) {
             return bad("train.clip", "0 or a number above it", t.clip.to_string());
+        }
+        for (field, value) in [("train.adam.epsilon", t.adam.epsilon), ("train.adam.weight_decay", t.adam.weight_decay)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return bad(field, "0 or a number above it", value.to_string());
+            }
+        }
+        match t.schedule {
+            Schedule::Cosine { floor, .. } if !(0.0..=1.0).contains(&floor) => {
+                return bad("train.schedule.floor", "a number from 0 to 1", floor.to_string());
+            }
+            Schedule::InverseSqrt { reference: 0, .. } => return bad("train.schedule.reference", "at least 1", "0".into()),
+            _ => {}
         }
         for (field, value) in [("train.adam.beta1", t.adam.beta1), ("train.adam.beta2", t.adam.beta2)] {
             if !(0.0..1.0).contains(&value) {

@@ -136,11 +136,9 @@ impl Objective {
         let times = Times::Each(times);
         let epsilon = Noise::new(seed, stream::NOISE).normal(x_0.shape(), first, 0, x_0.dtype());
         let x_t = diffuse(sde, &times, x_0, &epsilon);
-        let target_of = |t: f64| {
-            let c = preconditioning.coefficients(sde, t);
-            ((1.0 - c.skip * sde.alpha(t)) / c.out, -c.skip * sde.sigma(t) / c.out)
-        };
-        let target = &(x_0 * &times.column(x_0, |t| target_of(t).0)) + &(&epsilon * &times.column(x_0, |t| target_of(t).1));
+        let target_of = |t: f64| preconditioning.target(sde, t);
+        let target =
+            &(x_0 * &times.column(x_0, |t| target_of(t).sample)) + &(&epsilon * &times.column(x_0, |t| target_of(t).noise));
         let root_weight =
             times.column(x_0, |t| (self.weight(sde, preconditioning, t)).sqrt() * preconditioning.coefficients(sde, t).out.abs());
         Noised { x_t, times, target, root_weight }

@@ -37,24 +37,27 @@ pub struct StepReport {
 }
 
 /// Metadata keys of a checkpoint.
-mod key {
-    pub(super) const CONFIG: &str = "fokker.run";
-    pub(super) const MODEL: &str = "fokker.model";
-    pub(super) const STEP: &str = "fokker.step";
-    pub(super) const ADAM_STEPS: &str = "fokker.adam_steps";
-    pub(super) const EMA_UPDATES: &str = "fokker.ema_updates";
-    pub(super) const CURSOR: &str = "fokker.cursor";
+pub(crate) mod key {
+    pub(crate) const CONFIG: &str = "fokker.run";
+    pub(crate) const MODEL: &str = "fokker.model";
+    pub(crate) const STEP: &str = "fokker.step";
+    pub(crate) const ADAM_STEPS: &str = "fokker.adam_steps";
+    pub(crate) const EMA_UPDATES: &str = "fokker.ema_updates";
+    pub(crate) const CURSOR: &str = "fokker.cursor";
+    pub(crate) const SAMPLES: &str = "fokker.samples";
 }
 
 impl Trainer {
     /// A run at its start; relative paths of the data are taken from `base`.
     ///
     /// # Errors
-    /// If the data cannot be opened or the model not be built.
+    /// If the data cannot be opened, or the model or the sampler not be built.
     pub fn new(config: RunConfig, base: &Path) -> Result<Trainer, TrainError> {
         let dataset: Arc<dyn Dataset> = config.data.open(base)?.into();
         let model_config = config.model_config(dataset.sample_shape(), dataset.classes())?;
         let model = DiffusionModel::new(model_config, config.seed, Dtype::F32)?;
+        // A sampler that does not go with the process would fail only at the first picture.
+        config.sample.sampler.build(&model)?;
         let loader = loader(&config, dataset, 0)?;
         let ema = Ema::new(&model, config.ema.0);
         let adam = Adam::new(&model, config.train.adam);
@@ -83,6 +86,11 @@ impl Trainer {
             let text = checkpoint.text(key, file)?;
             text.parse().map_err(|_| TrainError::file(file, format!("metadata `{key}`: expected a number, found `{text}`")))
         };
+        let (samples, before) = (dataset.len() as u64, number(key::SAMPLES)?);
+        if samples != before {
+            let problem = format!("the data now has {samples} samples, but the run was started with {before}");
+            return Err(TrainError::file(file, problem));
+        }
         let mut ema = Ema::new(&model, config.ema.0);
         let mut adam = Adam::new(&model, config.train.adam);
         checkpoint.load_module("model", &mut model, file)?;
@@ -114,6 +122,7 @@ impl Trainer {
             (key::ADAM_STEPS, self.adam.steps.to_string()),
             (key::EMA_UPDATES, self.ema.updates.to_string()),
             (key::CURSOR, self.loader.cursor().position.to_string()),
+            (key::SAMPLES, self.loader.dataset().len().to_string()),
         ] {
             c.metadata.insert(key.into(), value);
         }

@@ -6,7 +6,7 @@ mod npy;
 mod picture;
 mod scatter;
 
-pub use atomic::atomic_write;
+pub use atomic::{atomic_write, is_temporary, remove_leftovers};
 pub use gif::{Movie, save_gif};
 pub(crate) use npy::{Numbers, parse as parse_npy};
 pub use npy::{read_npy, write_npy};

@@ -1,0 +1,10 @@
+//! The program as its users meet it: each test runs the real binary.
+
+#![cfg(unix)]
+
+mod bad_data;
+mod bad_input;
+mod bad_runs;
+mod kill;
+mod sampling;
+mod support;

@@ -1,0 +1,145 @@
+//! `sample`, `preview`, `list` and `info`.
+
+use std::process::Stdio;
+
+use fokker_data::read_npy;
+use serde_json::Value;
+
+use crate::support::{Place, TRAINED, train_moons};
+
+/// Samples of a run as numbers, with their shape.
+fn sample(place: &Place, out: &Place, args: &[&str]) -> (Vec<usize>, Vec<f32>) {
+    let (run, file) = (place.path("run"), out.path("x.npy"));
+    let to = ["sample", run.to_str().unwrap(), "--out", file.to_str().unwrap()];
+    out.succeed(&[&to, args].concat());
+    let x = read_npy(&file).unwrap();
+    (x.shape().to_vec(), x.as_slice::<f32>().to_vec())
+}
+
+#[test]
+fn samples_do_not_depend_on_the_batch_or_the_number_of_threads() {
+    for (place, shape, count) in [(&TRAINED.moons, vec![70, 2], "70"), (&TRAINED.glyphs, vec![20, 28, 28, 1], "20")] {
+        let out = Place::new();
+        let options = |more: &[&'static str]| [&["-n", count, "--steps", "12"], more].concat();
+        let (found, whole) = sample(place, &out, &options(&["--batch", "64", "--threads", "1"]));
+        assert_eq!(found, shape);
+        assert!(whole.iter().all(|x| x.is_finite()));
+        let (_, two_threads) = sample(place, &out, &options(&["--batch", "64", "--threads", "2"]));
+        assert_eq!(whole, two_threads);
+        let (_, single) = sample(place, &out, &options(&["--batch", "1"]));
+        let worst = whole.iter().zip(&single).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 1e-5, "{shape:?}: {worst}");
+        let (_, other_seed) = sample(place, &out, &options(&["--seed", "1"]));
+        assert_ne!(whole, other_seed);
+    }
+}
+
+#[test]
+fn a_class_changes_the_samples_and_none_is_not_a_class() {
+    let out = Place::new();
+    let of = |class: &str| sample(&TRAINED.glyphs, &out, &["-n", "3", "--class", class]).1;
+    assert_ne!(of("3"), of("4"));
+    assert_ne!(of("3"), of("none"));
+    // The first sample of `all` is of class 0.
+    assert_eq!(of("all")[..784], of("0")[..784]);
+}
+
+#[test]
+fn every_kind_of_output_is_written() {
+    let out = Place::new();
+    let glyphs = TRAINED.glyphs.path("run");
+    let run = ["sample", glyphs.to_str().unwrap(), "-n", "6", "--batch", "4"];
+    out.succeed(&[&run[..], &["--out", "grid.png", "--movie", "movie.gif"]].concat());
+    out.succeed(&[&run[..], &["--out", "many"]].concat());
+    assert!(out.read("grid.png").starts_with(b"\x89PNG"));
+    assert!(out.read("movie.gif").starts_with(b"GIF89a"));
+    assert_eq!(out.files("many"), (0..6).map(|i| format!("{i:06}.png")).collect::<Vec<_>>());
+    for solver in ["euler", "ddim", "ancestral", "euler-maruyama", "predictor-corrector"] {
+        for grid in ["uniform", "karras"] {
+            out.succeed(&[&run[..], &["--solver", solver, "--grid", grid, "--steps", "3", "--out", "x.npy"]].concat());
+            assert_eq!(read_npy(out.path("x.npy")).unwrap().shape(), [6, 28, 28, 1]);
+        }
+    }
+    let moons = TRAINED.moons.path("run");
+    out.succeed(&["sample", moons.to_str().unwrap(), "-n", "50", "--out", "points.png", "--movie", "points.gif"]);
+    assert!(out.read("points.gif").starts_with(b"GIF89a"));
+    out.succeed(&["sample", moons.to_str().unwrap(), "-n", "5", "--f64", "--out", "wide.npy"]);
+    assert_eq!(read_npy(out.path("wide.npy")).unwrap().shape(), [5, 2]);
+}
+
+#[test]
+fn a_run_its_model_and_its_checkpoint_give_the_same_samples() {
+    let out = Place::new();
+    let options = ["-n", "5", "--solver", "heun", "--grid", "karras", "--steps", "3", "--out", "x.npy"];
+    let of = |name: &str| {
+        let path = TRAINED.moons.path(name);
+        out.succeed(&[&["sample", path.to_str().unwrap()], &options[..]].concat());
+        out.read("x.npy")
+    };
+    let run = of("run");
+    assert_eq!(run, of("run/model.safetensors"));
+    assert_eq!(run, of("run/checkpoint.safetensors"));
+}
+
+#[test]
+fn data_without_a_picture_trains_and_samples_as_arrays() {
+    let place = Place::new();
+    let x = fokker_tensor::Noise::new(0, 0).normal(&[64, 5], 0, 0, fokker_tensor::Dtype::F32);
+    fokker_data::write_npy(place.path("x.npy"), &x).unwrap();
+    place.succeed(&train_moons("train.steps=4", &["--set", "data={kind='array', path='x.npy'}"]));
+    assert_eq!(read_npy(place.path("run/samples/step-0000004.npy")).unwrap().shape(), [300, 5]);
+    place.succeed(&["sample", "run", "-n", "7"]);
+    assert_eq!(read_npy(place.path("run/samples.npy")).unwrap().shape(), [7, 5]);
+    place.refuse(&["sample", "run", "-n", "7", "--movie", "x.gif"], 2, &["--movie x.gif", "[5]"]);
+}
+
+#[test]
+fn lists_name_everything_and_their_json_says_the_same() {
+    let place = Place::new();
+    for (what, member) in [("recipes", "glyphs"), ("data", "moons"), ("sdes", "edm"), ("solvers", "heun"), ("grids", "karras")] {
+        let text = place.succeed(&["list", what]);
+        let json: Value = serde_json::from_str(&place.succeed(&["list", what, "--json"])).unwrap();
+        let rows = json.as_array().unwrap();
+        assert!(rows.iter().any(|row| row["name"] == member), "{what}: {json}");
+        for row in rows {
+            let (name, about) = (row["name"].as_str().unwrap(), row["about"].as_str().unwrap());
+            assert!(text.contains(name) && text.contains(about) && !about.is_empty(), "{what}: {name}");
+        }
+    }
+}
+
+#[test]
+fn info_describes_runs_and_models() {
+    let run = TRAINED.glyphs.path("run");
+    let place = Place::new();
+    let text = place.succeed(&["info", run.to_str().unwrap()]);
+    assert!(text.contains("step 4 of 4") && text.contains("[28, 28, 1], 10 classes"), "{text}");
+    let json: Value = serde_json::from_str(&place.succeed(&["info", run.to_str().unwrap(), "--json"])).unwrap();
+    assert_eq!(json["run"]["train"]["steps"], 4);
+    assert_eq!(json["last"]["step"], 4);
+    let model = run.join("model.safetensors");
+    let json: Value = serde_json::from_str(&place.succeed(&["info", model.to_str().unwrap(), "--json"])).unwrap();
+    assert_eq!(json["model"]["classes"], 10);
+    assert!(json["parameters"].as_u64().unwrap() > 1000);
+}
+
+#[test]
+fn previews_are_pictures() {
+    let place = Place::new();
+    for source in ["glyphs", "checkerboard", "spirals"] {
+        place.succeed(&["preview", source, "-n", "9", "--out", "p.png"]);
+        assert!(place.read("p.png").starts_with(b"\x89PNG"));
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error_and_a_full_disk_is() {
+    let place = Place::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let done = place.command(&["list", "recipes"]).stdout(full).output().unwrap();
+    crate::support::Done::from(done).is_one_error(1, &["standard output"]);
+    let mut child = place.command(&["list", "recipes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
