@@ -18,7 +18,6 @@ impl Completions {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut crate::Arguments::command(), "fokker", &mut script);
-        print::data(String::from_utf8_lossy(&script).trim_end());
-        Ok(())
+        print::answer(String::from_utf8_lossy(&script).trim_end())
     }
 }

@@ -7,7 +7,9 @@ use crate::failure::Failure;
 use crate::print;
 
 #[derive(Args)]
-#[command(after_help = "Example: a recipe of your own\n  fokker recipes show mnist > mine.toml\n  fokker train mine.toml --out runs/mine")]
+#[command(
+    after_help = "Example: a recipe of your own\n  fokker recipes show mnist > mine.toml\n  fokker train mine.toml --out runs/mine"
+)]
 pub(crate) struct Recipes {
     #[command(subcommand)]
     command: Command,
@@ -29,7 +31,6 @@ impl Recipes {
             let names: Vec<&str> = RECIPES.iter().map(|r| r.name).collect();
             return Err(Failure::usage(format!("recipes show {name}: expected one of {}", names.join(", "))));
         };
-        print::data(recipe.text.trim_end());
-        Ok(())
+        print::answer(recipe.text.trim_end())
     }
 }
