@@ -96,7 +96,7 @@ fn data_without_a_picture_trains_and_samples_as_arrays() {
 #[test]
 fn lists_name_everything_and_their_json_says_the_same() {
     let place = Place::new();
-    for (what, member) in [("recipes", "glyphs"), ("data", "moons"), ("sdes", "edm"), ("solvers", "heun"), ("grids", "karras")] {
+    for (what, member) in [("recipes", "glyphs"), ("datasets", "moons"), ("networks", "unet"), ("sdes", "edm"), ("solvers", "heun"), ("grids", "karras")] {
         let text = place.succeed(&["list", what]);
         let json: Value = serde_json::from_str(&place.succeed(&["list", what, "--json"])).unwrap();
         let rows = json.as_array().unwrap();
@@ -109,7 +109,7 @@ fn lists_name_everything_and_their_json_says_the_same() {
 }
 
 #[test]
-fn info_describes_runs_and_models() {
+fn inspect_describes_runs_and_models() {
     let run = TRAINED.glyphs.path("run");
     let place = Place::new();
     let text = place.succeed(&["inspect", run.to_str().unwrap()]);
