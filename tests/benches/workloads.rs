@@ -97,7 +97,8 @@ fn main() -> Result<(), Failure> {
         println!("{}", serde_json::to_string(&measure(workload, arguments.reps)?)?);
         return Ok(());
     }
-    let wanted: Vec<&str> = if arguments.workload.is_empty() { WORKLOADS.to_vec() } else { arguments.workload.iter().map(String::as_str).collect() };
+    let wanted: Vec<&str> =
+        if arguments.workload.is_empty() { WORKLOADS.to_vec() } else { arguments.workload.iter().map(String::as_str).collect() };
     if let Some(unknown) = wanted.iter().find(|w| !WORKLOADS.contains(w)) {
         return Err(format!("--workload {unknown}: expected one of {}", WORKLOADS.join(", ")).into());
     }
@@ -125,7 +126,8 @@ fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
     for _ in 0..arguments.rounds {
         let reps = arguments.reps.to_string();
         let threads = arguments.threads.to_string();
-        let own = Command::new(std::env::current_exe()?).args(["--here", workload, "--reps", &reps, "--threads", &threads]).output()?;
+        let own =
+            Command::new(std::env::current_exe()?).args(["--here", workload, "--reps", &reps, "--threads", &threads]).output()?;
         ours.add(&parse(&own)?);
         for (setting, peer) in settings.iter().zip(&mut peers) {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/bench/peers.py");
@@ -144,7 +146,10 @@ fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
     }
     println!("{workload}");
     for s in std::iter::once(&ours).chain(&peers) {
-        println!("  {:22} {:9.2} ms  ({:.2} to {:.2})  peak {:.0} MB", s.program, s.ms_median, s.ms_low, s.ms_high, s.peak_rss_mb);
+        println!(
+            "  {:22} {:9.2} ms  ({:.2} to {:.2})  peak {:.0} MB",
+            s.program, s.ms_median, s.ms_low, s.ms_high, s.peak_rss_mb
+        );
     }
     if let Some(best) = best {
         println!("  best of PyTorch / fokker: {:.2}", best / ours.ms_median);

@@ -25,7 +25,7 @@ impl Failure {
     }
 
     pub(crate) fn report(self) -> ExitCode {
-        crate::print::note(format_args!("error: {}", self.message));
+        crate::print::error(format_args!("error: {}", self.message));
         ExitCode::from(self.code)
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use fokker_data::DataConfig;
+use fokker_models::NetworkConfig;
 use fokker_sde::SdeConfig;
 use fokker_solve::{SolverConfig, SolverInfo, Spacing};
 use fokker_train::RECIPES;
@@ -15,9 +16,12 @@ enum What {
     /// Run configurations embedded in the program.
     Recipes,
     /// Data sets.
-    Data,
+    #[value(alias = "data")]
+    Datasets,
     /// Noising processes.
     Sdes,
+    /// Networks.
+    Networks,
     /// Solvers.
     Solvers,
     /// Time grids.
@@ -25,6 +29,7 @@ enum What {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:\n  fokker list recipes\n  fokker list solvers --json")]
 pub(crate) struct List {
     /// What to list.
     #[arg(value_enum)]
@@ -52,7 +57,8 @@ impl List {
         }
         let rows: Vec<Row> = match self.what {
             What::Recipes => RECIPES.iter().map(|r| row(r.name, r.about())).collect(),
-            What::Data => DataConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
+            What::Networks => NetworkConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
+            What::Datasets => DataConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
             What::Sdes => SdeConfig::all().iter().map(|s| row(fokker_sde::Sde::name(s), s.about())).collect(),
             What::Grids => Spacing::all().iter().map(|g| row(g.name(), g.about())).collect(),
             What::Solvers => unreachable!("printed above"),

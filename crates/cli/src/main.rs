@@ -1,12 +1,14 @@
 //! `fokker`: train score-based generative models on your data and sample from them.
 
+mod completions;
 mod failure;
-mod info;
+mod inspect;
 mod list;
 mod plot;
 mod preview;
 mod print;
 mod progress;
+mod recipes;
 mod sample;
 mod train;
 
@@ -27,6 +29,10 @@ struct Arguments {
     /// Number of threads [default: one per core]. Results have the same bits for any number.
     #[arg(long, global = true, value_name = "N")]
     threads: Option<std::num::NonZeroUsize>,
+
+    /// Say nothing but errors and what was asked for.
+    #[arg(long, short, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -37,20 +43,27 @@ enum Command {
     Sample(sample::Sample),
     /// Draw a picture of a data set.
     Preview(preview::Preview),
-    /// List recipes, data sets, processes, solvers or time grids.
+    /// List recipes, data sets, processes, networks, solvers or time grids.
     List(list::List),
-    /// Describe a run or a model's file.
-    Info(info::Info),
+    /// Describe a run or a model's file: configuration, progress, parameters.
+    Inspect(inspect::Inspect),
+    /// Print a recipe, to make one of your own.
+    Recipes(recipes::Recipes),
+    /// Print a shell's completion script.
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    print::set_quiet(arguments.quiet);
     let result = start_threads(arguments.threads).and_then(|()| match arguments.command {
         Command::Train(command) => command.run(),
         Command::Sample(command) => command.run(),
         Command::Preview(command) => command.run(),
         Command::List(command) => command.run(),
-        Command::Info(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Recipes(command) => command.run(),
+        Command::Completions(command) => command.run(),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

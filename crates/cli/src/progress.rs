@@ -25,7 +25,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 impl Progress {
     /// Counts `what` ("step") from `from` to `total`.
     pub(crate) fn new(what: &'static str, from: u64, total: u64) -> Progress {
-        if !std::io::stderr().is_terminal() {
+        if !std::io::stderr().is_terminal() || crate::print::quiet() {
             let now = Instant::now();
             let plain = Plain { last: now, started: now, from, total, what };
             return Progress { bar: ProgressBar::hidden(), plain: Some(plain) };

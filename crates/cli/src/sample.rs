@@ -25,7 +25,8 @@ pub(crate) struct Sample {
     /// Number of samples [default: the run's].
     #[arg(short = 'n', long = "count", value_name = "N")]
     count: Option<usize>,
-    /// What to write: .png (a picture of all), .npy (the numbers), or a folder (one PNG each) [default: RUN/samples.png, or
+    /// What to write: .png (a picture of all), .npy (the numbers: f32, in the data's units), .gif (the trajectory), or a folder
+    /// (one PNG each) [default: RUN/samples.png, or
     /// samples.npy where there is no picture].
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -53,15 +54,24 @@ pub(crate) struct Sample {
     /// Compute in double precision.
     #[arg(long)]
     f64: bool,
+    /// `--out` is a movie and nothing else is written.
+    #[arg(skip)]
+    only_movie: bool,
 }
 
 impl Sample {
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        if self.out.as_deref().is_some_and(is_gif) && self.movie.is_none() {
+            self.movie = self.out.take();
+            self.only_movie = true;
+        }
         let (model, section, folder) = self.open()?;
         let model = if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model };
         let default = if has_picture(&model.config.sample_shape) { "samples.png" } else { "samples.npy" };
         let out = self.out.clone().unwrap_or_else(|| folder.join(default));
-        check_output(&out, &model.config.sample_shape)?;
+        if !self.only_movie {
+            check_output(&out, &model.config.sample_shape)?;
+        }
         if let Some(path) = &self.movie {
             check_movie(path, &model.config.sample_shape)?;
         }
@@ -77,15 +87,16 @@ impl Sample {
         let samples = generate(&model, &request, &mut |done| progress.set(done as u64, ""), &mut observers)?;
         progress.finish();
         let seconds = started.elapsed().as_secs_f64();
-        write(&samples.x, &out)?;
+        let (n, rate) = (request.count, request.count as f64 / seconds);
         print::say(format_args!(
-            "{} samples with {} network calls each in {} ({:.1} per second): {}",
-            request.count,
+            "{n} samples with {} network calls each in {} ({rate:.1} per second)",
             samples.nfe,
-            duration(seconds),
-            request.count as f64 / seconds,
-            out.display()
+            duration(seconds)
         ));
+        if !self.only_movie {
+            write(&samples.x, &out)?;
+            print::say(format_args!("samples: {}", out.display()));
+        }
         if let Some(path) = &self.movie {
             let movie = Movie::default();
             movie.save(path, &frames.states)?;
@@ -179,6 +190,10 @@ impl Observer for Frames {
     }
 }
 
+fn is_gif(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "gif")
+}
+
 /// A picture of all samples: a grid of images, or a density picture of points.
 pub(crate) fn picture(x: &Tensor) -> Result<Picture, Failure> {
     match x.shape() {
@@ -231,7 +246,7 @@ fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
 /// Writes samples as the path's extension says; see [`check_output`].
 pub(crate) fn write(x: &Tensor, out: &Path) -> Result<(), Failure> {
     match out.extension().and_then(|e| e.to_str()) {
-        Some("npy") => write_npy(out, x)?,
+        Some("npy") => write_npy(out, &x.to(Dtype::F32))?,
         Some(_) => picture(x)?.save_png(out)?,
         None => {
             std::fs::create_dir_all(out)

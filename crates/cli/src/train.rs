@@ -13,18 +13,27 @@ use crate::progress::{Progress, duration};
 use crate::{plot, print, sample};
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  fokker train glyphs\n  fokker train mnist --set train.steps=2000 --out runs/short\n  \
-                        fokker train folder --data photos.zip --set data.size=64\n  fokker train --resume runs/glyphs")]
+#[command(after_help = "Examples:\n  fokker train glyphs\n  fokker train mnist --steps 2000 --out runs/short\n  \
+                        fokker train folder --data photos.zip --set data.size=64\n  fokker train glyphs --resume\n  fokker train --resume runs/short")]
 pub(crate) struct Train {
     /// A recipe (see `fokker list recipes`) or a TOML file.
-    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(required_unless_present = "resume")]
     recipe: Option<String>,
-    /// Continue a run that was stopped or killed.
-    #[arg(long, value_name = "RUN")]
-    resume: Option<PathBuf>,
+    /// Continue a run that was stopped or killed: the recipe's (or `--out`'s), or the one whose folder is given.
+    #[arg(long, value_name = "RUN", num_args = 0..=1)]
+    resume: Option<Option<PathBuf>>,
     /// The run's folder [default: runs/NAME].
-    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
+    /// Number of steps: sets `train.steps`.
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    steps: Option<u64>,
+    /// Seed of all randomness: sets `seed`.
+    #[arg(long, value_name = "SEED", conflicts_with = "resume")]
+    seed: Option<u64>,
+    /// Check everything and print the whole configuration, but write nothing.
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
     /// Where the data is: sets `data.path`.
     #[arg(long, value_name = "PATH", conflicts_with = "resume")]
     data: Option<PathBuf>,
@@ -38,8 +47,8 @@ impl Train {
         let stop = stop_on_interrupt()?;
         let here = PathBuf::from(".");
         let (run, mut trainer) = match &self.resume {
-            Some(path) => {
-                let run = RunDirectory::open(path)?;
+            Some(given) => {
+                let run = RunDirectory::open(&self.run_to_resume(given.as_deref())?)?;
                 let trainer = run.trainer(&here)?;
                 (run, trainer)
             }
@@ -49,6 +58,9 @@ impl Train {
                 RunDirectory::check_free(&path)?;
                 // The data and the model are checked before anything is written.
                 let trainer = Trainer::new(config.clone(), &here)?;
+                if self.dry_run {
+                    return print::answer(config.to_toml()?.trim_end());
+                }
                 let run = RunDirectory::create(&path, &config)?;
                 (run, trainer)
             }
@@ -102,12 +114,28 @@ impl Train {
         Ok(())
     }
 
+    /// The folder of the run to continue.
+    fn run_to_resume(&self, given: Option<&Path>) -> Result<PathBuf, Failure> {
+        match (given, &self.out, &self.recipe) {
+            (Some(path), None, None) => Ok(path.into()),
+            (None, Some(path), _) => Ok(path.clone()),
+            (None, None, Some(recipe)) => Ok(PathBuf::from("runs").join(RunConfig::load(recipe, &[])?.name)),
+            (None, None, None) => Err(Failure::usage("--resume: expected the folder of a run")),
+            (Some(path), ..) => {
+                let problem = "expected either a recipe (or --out), or the folder of a run, not both";
+                Err(Failure::usage(format!("--resume {}: {problem}", path.display())))
+            }
+        }
+    }
+
     fn config(&self) -> Result<RunConfig, Failure> {
         let recipe = self.recipe.as_deref().unwrap_or_default();
         let mut overrides = self.overrides.clone();
         if let Some(path) = &self.data {
             overrides.push(data_path(path)?);
         }
+        overrides.extend(self.steps.map(|n| format!("train.steps={n}")));
+        overrides.extend(self.seed.map(|n| format!("seed={n}")));
         Ok(RunConfig::load(recipe, &overrides)?)
     }
 }

@@ -33,22 +33,25 @@ pub(crate) fn within(field: &str, value: usize, most: usize) -> Result<(), Model
 }
 
 macro_rules! networks {
-    ($($(#[$doc:meta])* $tag:literal => $variant:ident($network:ident, $config:ident);)*) => {
+    ($($tag:literal => $variant:ident($network:ident, $config:ident), $about:literal;)*) => {
         /// Which network, and how large. `kind` selects it in files.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum NetworkConfig {
-            $( $(#[$doc])* #[serde(rename = $tag)] $variant($config), )*
+            $( #[doc = $about] #[serde(rename = $tag)] $variant($config), )*
         }
 
         /// A network of one of the kinds.
         #[derive(Clone, Debug)]
         #[allow(clippy::large_enum_variant, reason = "a model has one network, there are no collections of them")]
         pub enum Network {
-            $( $(#[$doc])* $variant($network), )*
+            $( #[doc = $about] $variant($network), )*
         }
 
         impl NetworkConfig {
+            /// Every kind with one line about it.
+            pub const KINDS: &[(&str, &str)] = &[$(($tag, $about)),*];
+
             /// Draws a network.
             ///
             /// # Errors
@@ -82,8 +85,6 @@ macro_rules! networks {
 }
 
 networks! {
-    /// A residual multi-layer perceptron for vectors.
-    "mlp" => Mlp(Mlp, MlpConfig);
-    /// A U-Net for images.
-    "unet" => UNet(UNet, UNetConfig);
+    "mlp" => Mlp(Mlp, MlpConfig), "A residual multi-layer perceptron for vectors";
+    "unet" => UNet(UNet, UNetConfig), "A U-Net for images of any size and number of channels";
 }

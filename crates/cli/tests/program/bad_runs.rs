@@ -34,7 +34,7 @@ fn what_is_not_a_run_is_named() {
         place.refuse(&["train", "--resume", path], 1, &[path, "not a run"]);
     }
     place.refuse(&["sample", "folder"], 1, &["folder", "not a run"]);
-    place.refuse(&["info", "folder"], 1, &["folder", "not a run"]);
+    place.refuse(&["inspect", "folder"], 1, &["folder", "not a run"]);
     place.refuse(&["sample", "missing"], 1, &["missing"]);
     place.refuse(&["sample", "folder/file"], 1, &["folder/file", "not a valid .safetensors file"]);
     place.write("begun/run.toml", TRAINED.moons.read("run/run.toml"));
@@ -47,7 +47,7 @@ fn truncated_and_corrupt_checkpoints_are_named() {
         ("run/checkpoint.safetensors", ["train", "--resume", "run"].as_slice()),
         ("run/checkpoint.safetensors", &["sample", "run/checkpoint.safetensors", "--out", "x.png"]),
         ("run/model.safetensors", &["sample", "run"]),
-        ("run/model.safetensors", &["info", "run"]),
+        ("run/model.safetensors", &["inspect", "run"]),
     ] {
         let place = copy_of_a_run();
         let whole = place.read(file);
@@ -84,7 +84,7 @@ fn damaged_logs_and_configurations_are_named() {
     place.refuse(&["train", "--resume", "run"], 1, &["run/metrics.jsonl", "line 1"]);
     place.write("run/metrics.jsonl", log);
     place.write("run/run.toml", "name = 3");
-    place.refuse(&["info", "run"], 2, &["run/run.toml", "name"]);
+    place.refuse(&["inspect", "run"], 2, &["run/run.toml", "name"]);
     place.refuse(&["sample", "run"], 2, &["run/run.toml", "name"]);
 }
 

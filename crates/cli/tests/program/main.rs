@@ -6,5 +6,6 @@ mod bad_data;
 mod bad_input;
 mod bad_runs;
 mod kill;
+mod options;
 mod sampling;
 mod support;

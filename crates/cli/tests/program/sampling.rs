@@ -96,7 +96,7 @@ fn data_without_a_picture_trains_and_samples_as_arrays() {
 #[test]
 fn lists_name_everything_and_their_json_says_the_same() {
     let place = Place::new();
-    for (what, member) in [("recipes", "glyphs"), ("data", "moons"), ("sdes", "edm"), ("solvers", "heun"), ("grids", "karras")] {
+    for (what, member) in [("recipes", "glyphs"), ("datasets", "moons"), ("networks", "unet"), ("sdes", "edm"), ("solvers", "heun"), ("grids", "karras")] {
         let text = place.succeed(&["list", what]);
         let json: Value = serde_json::from_str(&place.succeed(&["list", what, "--json"])).unwrap();
         let rows = json.as_array().unwrap();
@@ -109,16 +109,16 @@ fn lists_name_everything_and_their_json_says_the_same() {
 }
 
 #[test]
-fn info_describes_runs_and_models() {
+fn inspect_describes_runs_and_models() {
     let run = TRAINED.glyphs.path("run");
     let place = Place::new();
-    let text = place.succeed(&["info", run.to_str().unwrap()]);
+    let text = place.succeed(&["inspect", run.to_str().unwrap()]);
     assert!(text.contains("step 4 of 4") && text.contains("[28, 28, 1], 10 classes"), "{text}");
-    let json: Value = serde_json::from_str(&place.succeed(&["info", run.to_str().unwrap(), "--json"])).unwrap();
+    let json: Value = serde_json::from_str(&place.succeed(&["inspect", run.to_str().unwrap(), "--json"])).unwrap();
     assert_eq!(json["run"]["train"]["steps"], 4);
     assert_eq!(json["last"]["step"], 4);
     let model = run.join("model.safetensors");
-    let json: Value = serde_json::from_str(&place.succeed(&["info", model.to_str().unwrap(), "--json"])).unwrap();
+    let json: Value = serde_json::from_str(&place.succeed(&["inspect", model.to_str().unwrap(), "--json"])).unwrap();
     assert_eq!(json["model"]["classes"], 10);
     assert!(json["parameters"].as_u64().unwrap() > 1000);
 }

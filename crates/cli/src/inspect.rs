@@ -1,5 +1,6 @@
-//! `fokker info`.
+//! `fokker inspect`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,7 +12,8 @@ use crate::print;
 use crate::progress::duration;
 
 #[derive(Args)]
-pub(crate) struct Info {
+#[command(after_help = "Examples:\n  fokker inspect runs/glyphs\n  fokker inspect runs/glyphs/model.safetensors --json")]
+pub(crate) struct Inspect {
     /// A run's folder, or a model's or checkpoint's .safetensors file.
     path: PathBuf,
     /// Print JSON.
@@ -19,7 +21,7 @@ pub(crate) struct Info {
     json: bool,
 }
 
-impl Info {
+impl Inspect {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let run = if self.path.is_dir() { Some(RunDirectory::open(&self.path)?) } else { None };
         let file = run.as_ref().map_or_else(|| self.path.clone(), |r| r.file("model.safetensors"));
@@ -32,6 +34,7 @@ impl Info {
                 "last": last,
                 "model": model.as_ref().map(|m| &m.config),
                 "parameters": model.as_ref().map(Module::parameter_count),
+                "tensors": model.as_ref().map(|m| m.parameters().iter().map(|(p, t)| (p.clone(), t.shape().to_vec())).collect::<BTreeMap<_, _>>()),
             });
             return print::answer(format_args!("{value:#}"));
         }
@@ -39,6 +42,8 @@ impl Info {
         if let Some(config) = &config {
             lines.push(format!("run:        {} ({})", config.name, self.path.display()));
             let done = last.map_or(0, |r| r.step);
+            let kind = config.data.kind();
+            lines.push(format!("data:       {kind}, seed {}", config.seed));
             lines.push(format!("progress:   step {done} of {}", config.train.steps));
             if let Some(last) = last {
                 let trained = duration(last.seconds);
@@ -54,6 +59,9 @@ impl Info {
                 let process = fokker_sde::Sde::name(&c.sde);
                 lines.push(format!("process:    {process}, preconditioning {}", c.preconditioning.name()));
                 lines.push(format!("parameters: {}", model.parameter_count()));
+                let table = model.parameters();
+                let width = table.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
+                lines.extend(table.iter().map(|(path, t)| format!("  {path:width$}  {:>9}  {:?}", t.len(), t.shape())));
             }
         }
         print::answer(lines.join("\n"))
