@@ -309,3 +309,88 @@ impl UNet {
         crop_axis(&crop_axis(&y, 1, height), 2, width)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Network;
+    use crate::{DiffusionModel, ModelConfig, NetworkConfig};
+    use fokker_nn::Module;
+    use fokker_tensor::{Dtype, Noise};
+
+    fn network(sample_shape: [usize; 3], classes: Option<usize>) -> Network {
+        let unet = UNetConfig {
+            channels: vec![4, 6, 6],
+            blocks: 1,
+            attention_levels: vec![2],
+            head_channels: 2,
+            groups: 2,
+            ..Default::default()
+        };
+        let config = ModelConfig {
+            sample_shape: sample_shape.to_vec(),
+            classes,
+            sde: Default::default(),
+            preconditioning: Default::default(),
+            network: NetworkConfig::UNet(unet),
+        };
+        let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
+        // Output layers start at zero, which would hide everything before them.
+        for (i, t) in model.tensors_mut().into_iter().enumerate() {
+            *t = &*t + &(&Noise::new(9, i as u64).normal(&[1, t.len()], 0, 0, Dtype::F64).reshape(t.shape()) * 0.1);
+        }
+        model.network
+    }
+
+    fn forward(network: &Network, x: &Tensor, classes: Option<&[usize]>) -> Vec<f64> {
+        let y = network.forward(x, &[0.3], classes);
+        assert_eq!(y.shape(), x.shape());
+        y.to_vec::<f64>()
+    }
+
+    #[test]
+    fn images_of_any_size_keep_their_shape_and_their_last_pixel_counts() {
+        for shape in [[8, 8, 1], [7, 10, 3], [1, 5, 2]] {
+            let network = network(shape, None);
+            let x = Noise::new(2, 0).normal(&[&[1], &shape[..]].concat(), 0, 0, Dtype::F64);
+            let y = forward(&network, &x, None);
+            for at in [0, x.len() - 1] {
+                let mut values = x.to_vec::<f64>();
+                values[at] += 1.0;
+                let moved = forward(&network, &Tensor::from_vec(x.shape(), values), None);
+                assert!((moved[at] - y[at]).abs() > 1e-6, "{shape:?}: pixel {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn samples_of_a_batch_do_not_see_each_other_and_classes_matter() {
+        let network = network([6, 6, 1], Some(3));
+        let x = Noise::new(2, 0).normal(&[2, 6, 6, 1], 0, 0, Dtype::F64);
+        let both = forward(&network, &x, Some(&[1, 3]));
+        let second = forward(&network, &x.slice(0, 1..2), Some(&[3]));
+        assert!(both[36..].iter().zip(&second).all(|(a, b)| (a - b).abs() < 1e-12));
+        let other = forward(&network, &x.slice(0, 1..2), Some(&[2]));
+        assert!(other.iter().zip(&second).any(|(a, b)| (a - b).abs() > 1e-6));
+    }
+
+    #[test]
+    fn sizes_out_of_range_name_the_field() {
+        let purpose = Purpose { sample_shape: &[8, 8, 1], classes: None };
+        let build = |config: UNetConfig, purpose| config.build(purpose, &mut Init::new(0, Dtype::F32)).unwrap_err().to_string();
+        for (config, field) in [
+            (UNetConfig { channels: vec![], ..Default::default() }, "network.channels"),
+            (UNetConfig { channels: vec![8, 0], ..Default::default() }, "network.channels"),
+            (UNetConfig { channels: vec![7], ..Default::default() }, "network.channels"),
+            (UNetConfig { channels: vec![8; 17], ..Default::default() }, "network.channels"),
+            (UNetConfig { blocks: usize::MAX, ..Default::default() }, "network.blocks"),
+            (UNetConfig { groups: 0, ..Default::default() }, "network.groups"),
+            (UNetConfig { attention_levels: vec![3], ..Default::default() }, "network.attention_levels"),
+        ] {
+            let message = build(config, purpose);
+            assert!(message.contains(field), "{message}");
+        }
+        let message = build(UNetConfig::default(), Purpose { sample_shape: &[8], classes: None });
+        assert!(message.contains("mlp"), "{message}");
+    }
+}

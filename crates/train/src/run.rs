@@ -323,3 +323,54 @@ impl Log {
         self.file.sync_data().map_err(TrainError::io(&self.path, "write"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> RunConfig {
+        let settings = ["train.steps=3", "train.batch=4", "model.network.hidden=4", "sample.count=2"];
+        RunConfig::load("moons", &settings.map(str::to_owned)).unwrap()
+    }
+
+    #[test]
+    fn a_checkpoint_is_there_only_once_its_model_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(&folder.path().join("run"), &small()).unwrap();
+        let trainer = run.trainer(Path::new(".")).unwrap();
+        // A model that cannot be written.
+        fs::create_dir(run.file("model.safetensors")).unwrap();
+        assert!(run.save(&trainer).is_err());
+        assert!(!run.file("checkpoint.safetensors").exists());
+        fs::remove_dir(run.file("model.safetensors")).unwrap();
+        run.save(&trainer).unwrap();
+        assert!(run.file("checkpoint.safetensors").exists());
+    }
+
+    #[test]
+    fn a_resumed_run_begins_with_what_was_to_follow_its_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(&folder.path().join("run"), &small()).unwrap();
+        let events = |stop: bool| {
+            let mut seen = Vec::new();
+            let mut trainer = run.trainer(Path::new(".")).unwrap();
+            let outcome = train(&mut trainer, &run, &AtomicBool::new(stop), &mut |event| {
+                seen.push(match event {
+                    Event::Step(report) => format!("step {}", report.step),
+                    Event::Logged(record) => format!("logged {}", record.step),
+                    Event::Saved(step) => format!("saved {step}"),
+                    Event::Picture(trainer) => format!("picture {}", trainer.steps_done()),
+                });
+                Ok(())
+            });
+            (outcome.unwrap(), seen)
+        };
+        let (outcome, seen) = events(true);
+        assert_eq!(outcome, Outcome::Stopped);
+        assert_eq!(seen, ["step 1", "logged 1", "saved 1"]);
+        let (outcome, seen) = events(false);
+        assert_eq!(outcome, Outcome::Finished);
+        assert_eq!(seen, ["saved 1", "step 2", "step 3", "logged 3", "saved 3", "picture 3"]);
+        assert_eq!(events(false).1, ["saved 3", "picture 3"]);
+    }
+}

@@ -38,8 +38,9 @@ fn samples_do_not_depend_on_the_batch_or_the_number_of_threads() {
 fn a_class_changes_the_samples_and_none_is_not_a_class() {
     let out = Place::new();
     let of = |class: &str| sample(&TRAINED.glyphs, &out, &["-n", "3", "--class", class]).1;
-    assert_ne!(of("3"), of("4"));
-    assert_ne!(of("3"), of("none"));
+    let apart = |a: &str, b: &str| of(a).iter().zip(of(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // Far more than rounding.
+    assert!(apart("3", "4") > 1e-3 && apart("3", "none") > 1e-3, "{} {}", apart("3", "4"), apart("3", "none"));
     // The first sample of `all` is of class 0.
     assert_eq!(of("all")[..784], of("0")[..784]);
 }
@@ -96,7 +97,14 @@ fn data_without_a_picture_trains_and_samples_as_arrays() {
 #[test]
 fn lists_name_everything_and_their_json_says_the_same() {
     let place = Place::new();
-    for (what, member) in [("recipes", "glyphs"), ("datasets", "moons"), ("networks", "unet"), ("sdes", "edm"), ("solvers", "heun"), ("grids", "karras")] {
+    for (what, member) in [
+        ("recipes", "glyphs"),
+        ("datasets", "moons"),
+        ("networks", "unet"),
+        ("sdes", "edm"),
+        ("solvers", "heun"),
+        ("grids", "karras"),
+    ] {
         let text = place.succeed(&["list", what]);
         let json: Value = serde_json::from_str(&place.succeed(&["list", what, "--json"])).unwrap();
         let rows = json.as_array().unwrap();

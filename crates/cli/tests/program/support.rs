@@ -157,6 +157,8 @@ pub(crate) fn train_glyphs<'a>(steps: &'a str, more: &[&'a str]) -> Vec<&'a str>
         "train.schedule.warmup=2",
         "model.network.channels=[8, 8]",
         "model.network.head_channels=8",
+        // With one channel to a group, the norm would take the class and the noise level away again.
+        "model.network.groups=2",
         "sample.every=4",
         "sample.count=4",
         "sample.batch=4",
