@@ -56,14 +56,17 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     print::set_quiet(arguments.quiet);
-    let result = start_threads(arguments.threads).and_then(|()| match arguments.command {
-        Command::Train(command) => command.run(),
-        Command::Sample(command) => command.run(),
-        Command::Preview(command) => command.run(),
-        Command::List(command) => command.run(),
-        Command::Inspect(command) => command.run(),
-        Command::Recipes(command) => command.run(),
-        Command::Completions(command) => command.run(),
+    // On one of the pool's threads: handing each operation over to the pool and waiting would cost more than many of them take.
+    let result = start_threads(arguments.threads).and_then(|()| {
+        rayon::scope(|_| match arguments.command {
+            Command::Train(command) => command.run(),
+            Command::Sample(command) => command.run(),
+            Command::Preview(command) => command.run(),
+            Command::List(command) => command.run(),
+            Command::Inspect(command) => command.run(),
+            Command::Recipes(command) => command.run(),
+            Command::Completions(command) => command.run(),
+        })
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -164,7 +164,11 @@ struct Worker {
 impl Worker {
     fn start(dataset: Arc<dyn Dataset>, config: LoaderConfig, position: u64) -> Worker {
         let (sender, batches) = sync_channel(config.prefetch);
-        let body = move || run(&*dataset, &config, position, &sender);
+        // A pool of its own: with the global one, a caller that waits for a batch on the pool's only thread would wait for ever
+        // for work that a data set hands to that thread.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "fokker-loader".to_owned()).build();
+        let pool = pool.expect("the system has room for one more thread");
+        let body = move || pool.install(|| run(&*dataset, &config, position, &sender));
         let thread = std::thread::Builder::new().name("fokker-loader".to_owned()).spawn(body);
         Worker { batches, thread: Some(thread.expect("the system has room for one more thread")) }
     }

@@ -49,7 +49,9 @@ pub(crate) enum Threads {
     Pool,
 }
 
-/// Multiplications in a piece worth a thread of its own.
+/// Multiplications from which on a product is worth a second thread.
+const SPLIT: usize = 3 << 20;
+/// Multiplications in each of several pieces.
 const PIECE: usize = 12 << 20;
 /// From here on the library's own splitting, which shares the packed operand, is faster.
 const LARGE: usize = 1 << 27;
@@ -72,13 +74,13 @@ pub(crate) fn gemm<T: Element>(
     }
     assert!((m - 1) * c_stride + n <= c.len(), "gemm: result out of bounds");
     let work = m * n * k;
-    if threads == Threads::One || work < 2 * PIECE {
+    if threads == Threads::One || work < SPLIT {
         block(a, b, &mut c[..(m - 1) * c_stride + n], c_stride, scale, into, gemm::Parallelism::None);
     } else if work >= LARGE {
         block(a, b, &mut c[..(m - 1) * c_stride + n], c_stride, scale, into, gemm::Parallelism::Rayon(0));
     } else {
         // Rows are split by the shape alone: each piece packs `b` again, so there are few.
-        let pieces = (work / PIECE).clamp(1, 16).min(m.div_ceil(16));
+        let pieces = (work / PIECE).clamp(2, 16).min(m.div_ceil(16));
         let rows = m.div_ceil(pieces).next_multiple_of(16);
         let end = (m - 1) * c_stride + n;
         crate::par::pieces(&mut c[..end], rows * c_stride, work, |i, c| {
