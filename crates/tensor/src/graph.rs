@@ -1,6 +1,6 @@
 //! Recording and differentiation.
 //!
-//! An op records a [`Node`] only if one of its inputs is tracked. Nodes are numbered as they are
+//! An op records a node only if one of its inputs is tracked. Nodes are numbered as they are
 //! made, so the order of numbers is an order of evaluation: reverse mode walks the nodes that lead to a result
 //! from the highest number down, forward mode from the lowest up; neither recurses. A node holds its parents, never its
 //! children, and what it saves is stored without its own place in the graph, so graphs have no cycles and are freed with the

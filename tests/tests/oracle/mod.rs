@@ -5,15 +5,15 @@ use fokker_solve::{Ddim, Kind, Predictor, PredictorCorrector, Solver, SolverConf
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 /// The noise of all tests.
-pub const NOISE: Noise = Noise { seed: 17, stream: 4 };
+pub(crate) const NOISE: Noise = Noise { seed: 17, stream: 4 };
 
 /// Normally distributed data with a mean that is not 0 and variances that are not 1.
-pub fn gaussian(sde: impl Sde + 'static) -> Gaussian {
+pub(crate) fn gaussian(sde: impl Sde + 'static) -> Gaussian {
     Gaussian::new(sde, &[0.5, -1.0], &Covariance::Full(vec![1.5, 0.6, 0.6, 0.5]))
 }
 
 /// Three clusters in the plane of different weights and shapes.
-pub fn mixture(sde: impl Sde + 'static) -> GaussianMixture {
+pub(crate) fn mixture(sde: impl Sde + 'static) -> GaussianMixture {
     GaussianMixture::new(
         sde,
         &[0.5, 0.3, 0.2],
@@ -23,13 +23,13 @@ pub fn mixture(sde: impl Sde + 'static) -> GaussianMixture {
 }
 
 /// The largest difference of two tensors of one shape, whatever their types.
-pub fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
+pub(crate) fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.shape(), b.shape());
     (&a.to(Dtype::F64) - &b.to(Dtype::F64)).abs().max_all().item()
 }
 
 /// Every listed solver of this kind, and variants of them that differ in more than numbers.
-pub fn solvers(kind: Kind) -> Vec<SolverConfig> {
+pub(crate) fn solvers(kind: Kind) -> Vec<SolverConfig> {
     let mut all = SolverConfig::all();
     all.push(Ddim { eta: 0.7 }.into());
     all.push(PredictorCorrector { predictor: Predictor::EulerMaruyama, corrections: 2, ..PredictorCorrector::default() }.into());
