@@ -84,7 +84,13 @@ impl Sample {
         }
         let started = Instant::now();
         let mut progress = Progress::new("sample", 0, request.count as u64);
-        let samples = generate(&model, &request, &mut |done| progress.set(done as u64, ""), &mut observers)?;
+        let mut batch_done = |step: &Step<'_>| {
+            if step.index + 1 == step.total {
+                progress.set(step.first_sample + step.x.dim(0) as u64, "");
+            }
+        };
+        observers.push(&mut batch_done);
+        let samples = generate(&model, &request, &mut observers)?;
         progress.finish();
         let seconds = started.elapsed().as_secs_f64();
         let (n, rate) = (request.count, request.count as f64 / seconds);

@@ -170,7 +170,7 @@ fn announce(run: &RunDirectory, trainer: &Trainer) {
 fn draw_samples(trainer: &Trainer, path: &Path) -> Result<(), TrainError> {
     let config = trainer.config();
     let request = Generate::new(&config.sample, trainer.average(), config.seed);
-    let samples = generate(trainer.average(), &request, &mut |_| {}, &mut [])?;
+    let samples = generate(trainer.average(), &request, &mut [])?;
     sample::write(&samples.x, path).map_err(Failure::into_train_error)
 }
 

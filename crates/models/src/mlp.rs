@@ -36,33 +36,14 @@ impl Default for MlpConfig {
 #[derive(Clone, Debug)]
 pub struct Mlp {
     sinusoidal: Sinusoidal,
-    embed: [Linear; 2],
+    embed_in: Linear,
+    embed_out: Linear,
     class: Option<Embedding>,
     input: Linear,
     blocks: Vec<Block>,
     output: Linear,
 }
-
-impl fokker_nn::Module for Mlp {
-    fn visit<'a>(&'a self, path: &mut fokker_nn::Path, f: &mut dyn FnMut(&str, &'a Tensor)) {
-        path.within("embed_in", |p| self.embed[0].visit(p, f));
-        path.within("embed_out", |p| self.embed[1].visit(p, f));
-        path.within("class", |p| self.class.visit(p, f));
-        path.within("input", |p| self.input.visit(p, f));
-        path.within("blocks", |p| self.blocks.visit(p, f));
-        path.within("output", |p| self.output.visit(p, f));
-    }
-
-    fn visit_mut<'a>(&'a mut self, path: &mut fokker_nn::Path, f: &mut dyn FnMut(&str, &'a mut Tensor)) {
-        let [embed_in, embed_out] = &mut self.embed;
-        path.within("embed_in", |p| embed_in.visit_mut(p, f));
-        path.within("embed_out", |p| embed_out.visit_mut(p, f));
-        path.within("class", |p| self.class.visit_mut(p, f));
-        path.within("input", |p| self.input.visit_mut(p, f));
-        path.within("blocks", |p| self.blocks.visit_mut(p, f));
-        path.within("output", |p| self.output.visit_mut(p, f));
-    }
-}
+module!(Mlp { embed_in, embed_out, class, input, blocks, output });
 
 #[derive(Clone, Debug)]
 struct Block {
@@ -98,7 +79,8 @@ impl MlpConfig {
         let h = self.hidden;
         Ok(Mlp {
             sinusoidal: Sinusoidal { channels: self.embedding, max_period: 1000.0, scale: 20.0 },
-            embed: [Linear::new(self.embedding, h, init), Linear::new(h, h, init)],
+            embed_in: Linear::new(self.embedding, h, init),
+            embed_out: Linear::new(h, h, init),
             class: purpose.classes.map(|n| Embedding::new(n + 1, h, init)),
             input: Linear::new(dim, h, init),
             blocks: (0..self.blocks)
@@ -118,7 +100,7 @@ impl Mlp {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
         let mut e = self.sinusoidal.forward(noise, x.dtype());
-        e = self.embed[1].forward(&self.embed[0].forward(&e).silu());
+        e = self.embed_out.forward(&self.embed_in.forward(&e).silu());
         if let (Some(table), Some(classes)) = (&self.class, classes) {
             e = &e + &table.forward(classes);
         }

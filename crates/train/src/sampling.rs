@@ -3,7 +3,7 @@
 use fokker_models::DiffusionModel;
 use fokker_sde::Cond;
 use fokker_solve::{Observer, SamplerConfig, Samples};
-use fokker_tensor::{Noise, Tensor};
+use fokker_tensor::Noise;
 
 use crate::config::SampleSection;
 use crate::error::TrainError;
@@ -60,28 +60,13 @@ impl Generate {
     }
 }
 
-/// Draws samples `[count, ...]`; `progress` is told how many are done after each batch.
+/// Draws samples `[count, ...]`.
 ///
 /// # Errors
 /// If the solver, grid and process do not go together, or the model's output is not finite.
-pub fn generate(
-    model: &DiffusionModel,
-    request: &Generate,
-    progress: &mut dyn FnMut(usize),
-    observers: &mut [&mut dyn Observer],
-) -> Result<Samples, TrainError> {
+pub fn generate(model: &DiffusionModel, request: &Generate, observers: &mut [&mut dyn Observer]) -> Result<Samples, TrainError> {
     let sampler = request.sampler.build(model)?;
     let (cond, noise) = (request.condition(model), Noise::new(request.seed, STREAM));
-    let mut parts = Vec::new();
-    let (mut nfe, mut evaluations) = (0, 0);
-    for start in (0..request.count).step_by(request.batch.max(1)) {
-        let rows = start..request.count.min(start + request.batch.max(1));
-        let shape = [&[rows.len()], model.config.sample_shape.as_slice()].concat();
-        let part = sampler.sample(&shape, &cond.slice(rows.clone()), noise, start as u64, observers)?;
-        nfe = nfe.max(part.nfe);
-        evaluations += part.evaluations;
-        parts.push(part.x);
-        progress(rows.end);
-    }
-    Ok(Samples { x: Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0), nfe, evaluations })
+    let shape = &model.config.sample_shape;
+    Ok(sampler.sample_many(request.count, request.batch, shape, &cond, noise, 0, observers)?)
 }
