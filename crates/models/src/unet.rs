@@ -5,6 +5,10 @@
 //! down is concatenated on the way up. The noise level, as a sinusoidal embedding through two layers, is added between a block's
 //! convolutions; so is the class, if there is one. Chosen levels and the middle have self-attention.
 //!
+//! With `patch` above 1 the network works on patches: `patch × patch` pixels become the channels of one position on the way in
+//! and pixels again on the way out (Hoogeboom et al. 2023, arXiv:2301.11093, section 2.3). Full resolution is where most of the time
+//! goes and where smooth images need it least.
+//!
 //! Images of any height and width are padded with zeros to what the levels need, and the output is cropped.
 
 use fokker_nn::{Conv2d, Embedding, Gain, GroupNorm, Init, Linear, Sinusoidal, module};
@@ -18,6 +22,8 @@ use crate::network::{MOST_BLOCKS, MOST_WIDE, Purpose, within};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UNetConfig {
+    /// Side of the square of pixels that is one position of the first level, default 1.
+    pub patch: usize,
     /// Channels of each level, from full resolution down; each further level halves height and width.
     pub channels: Vec<usize>,
     /// Residual blocks per level on the way down; one more on the way up.
@@ -37,6 +43,7 @@ pub struct UNetConfig {
 impl Default for UNetConfig {
     fn default() -> Self {
         UNetConfig {
+            patch: 1,
             channels: vec![32, 64, 128],
             blocks: 2,
             attention_levels: Vec::new(),
@@ -51,6 +58,7 @@ impl Default for UNetConfig {
 /// The network; see the module's description.
 #[derive(Clone, Debug)]
 pub struct UNet {
+    patch: usize,
     sinusoidal: Sinusoidal,
     embed_in: Linear,
     embed_out: Linear,
@@ -162,6 +170,7 @@ impl UNetConfig {
             let found = format!("samples of shape [H, W, C], found {:?}; use `kind = \"mlp\"` for vectors", purpose.sample_shape);
             return Err(ModelError::config("network.kind", found));
         }
+        within("network.patch", self.patch, 64)?;
         // More levels than that halve any image to nothing.
         within("network.channels: the number of levels", self.channels.len(), 16)?;
         for &channels in &self.channels {
@@ -189,7 +198,7 @@ impl UNetConfig {
     /// If a size is out of range or samples are not images.
     pub fn build(&self, purpose: Purpose<'_>, init: &mut Init) -> Result<UNet, ModelError> {
         self.check(purpose)?;
-        let image_channels = purpose.sample_shape[2];
+        let patch_channels = self.patch * self.patch * purpose.sample_shape[2];
         let (groups, levels) = (self.groups, self.channels.len());
         let embedding = self.channels[0] * self.embedding_factor;
         let block = |inputs, outputs, init: &mut Init| Block::new(inputs, outputs, embedding, groups, init);
@@ -199,7 +208,7 @@ impl UNetConfig {
         let embed_in = Linear::new(self.channels[0], embedding, init);
         let embed_out = Linear::new(embedding, embedding, init);
         let class = purpose.classes.map(|n| Embedding::new(n + 1, embedding, init));
-        let input = Conv2d::new(image_channels, self.channels[0], 3, init);
+        let input = Conv2d::new(patch_channels, self.channels[0], 3, init);
 
         // The channels of everything that is kept for the way up, in order.
         let mut kept = vec![self.channels[0]];
@@ -245,8 +254,8 @@ impl UNetConfig {
             up.push(stage);
         }
         let norm = GroupNorm::new(groups, width, init);
-        let output = Conv2d::with_gain(width, image_channels, 3, 1, Gain::Zero, init);
-        Ok(UNet { sinusoidal, embed_in, embed_out, class, input, down, middle, up, norm, output })
+        let output = Conv2d::with_gain(width, patch_channels, 3, 1, Gain::Zero, init);
+        Ok(UNet { patch: self.patch, sinusoidal, embed_in, embed_out, class, input, down, middle, up, norm, output })
     }
 }
 
@@ -261,19 +270,38 @@ fn crop_axis(x: &Tensor, axis: usize, extent: usize) -> Tensor {
     x.slice(axis, before..before + extent)
 }
 
+/// `[B, H, W, C] -> [B, H/p, W/p, p² C]`: the pixels of a patch, row by row, as channels.
+fn into_patches(x: &Tensor, p: usize) -> Tensor {
+    let &[b, h, w, c] = x.shape() else { unreachable!("an image has four axes") };
+    if p == 1 {
+        return x.clone();
+    }
+    x.reshape(&[b, h / p, p, w / p, p, c]).permute(&[0, 1, 3, 2, 4, 5]).reshape(&[b, h / p, w / p, p * p * c])
+}
+
+/// The inverse of [`into_patches`].
+fn out_of_patches(x: &Tensor, p: usize) -> Tensor {
+    let &[b, h, w, c] = x.shape() else { unreachable!("an image has four axes") };
+    if p == 1 {
+        return x.clone();
+    }
+    x.reshape(&[b, h, w, p, p, c / (p * p)]).permute(&[0, 1, 3, 2, 4, 5]).reshape(&[b, h * p, w * p, c / (p * p)])
+}
+
 impl UNet {
     /// See [`Network::forward`](crate::Network::forward): `[B, H, W, C] -> [B, H, W, C]`.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
         let &[_, height, width, _] = x.shape() else { panic!("U-Net: expected [B, H, W, C], found {:?}", x.shape()) };
-        let multiple = 1 << (self.down.len() - 1);
+        let multiple = self.patch << (self.down.len() - 1);
         let mut e = self.embed_out.forward(&self.embed_in.forward(&self.sinusoidal.forward(noise, x.dtype())).silu());
         if let (Some(table), Some(classes)) = (&self.class, classes) {
             e = &e + &table.forward(classes);
         }
         let e = e.silu();
 
-        let mut h = self.input.forward(&pad_axis(&pad_axis(x, 1, multiple), 2, multiple));
+        let padded = pad_axis(&pad_axis(x, 1, multiple), 2, multiple);
+        let mut h = self.input.forward(&into_patches(&padded, self.patch));
         let mut kept = vec![h.clone()];
         for stage in &self.down {
             for (i, block) in stage.blocks.iter().enumerate() {
@@ -305,7 +333,7 @@ impl UNet {
                 h = double.forward(&h.upsample_nearest(2, 2));
             }
         }
-        let y = self.output.forward(&self.norm.forward_silu(&h));
+        let y = out_of_patches(&self.output.forward(&self.norm.forward_silu(&h)), self.patch);
         crop_axis(&crop_axis(&y, 1, height), 2, width)
     }
 }
@@ -318,8 +346,9 @@ mod tests {
     use fokker_nn::Module;
     use fokker_tensor::{Dtype, Noise};
 
-    fn network(sample_shape: [usize; 3], classes: Option<usize>) -> Network {
+    fn network(sample_shape: [usize; 3], classes: Option<usize>, patch: usize) -> Network {
         let unet = UNetConfig {
+            patch,
             channels: vec![4, 6, 6],
             blocks: 1,
             attention_levels: vec![2],
@@ -350,22 +379,32 @@ mod tests {
 
     #[test]
     fn images_of_any_size_keep_their_shape_and_their_last_pixel_counts() {
-        for shape in [[8, 8, 1], [7, 10, 3], [1, 5, 2]] {
-            let network = network(shape, None);
+        for (shape, patch) in [([8, 8, 1], 1), ([7, 10, 3], 1), ([1, 5, 2], 1), ([8, 8, 1], 2), ([7, 11, 2], 3)] {
+            let network = network(shape, None, patch);
             let x = Noise::new(2, 0).normal(&[&[1], &shape[..]].concat(), 0, 0, Dtype::F64);
             let y = forward(&network, &x, None);
             for at in [0, x.len() - 1] {
                 let mut values = x.to_vec::<f64>();
                 values[at] += 1.0;
                 let moved = forward(&network, &Tensor::from_vec(x.shape(), values), None);
-                assert!((moved[at] - y[at]).abs() > 1e-6, "{shape:?}: pixel {at}");
+                assert!((moved[at] - y[at]).abs() > 1e-6, "{shape:?} in patches of {patch}: pixel {at}");
             }
         }
     }
 
     #[test]
+    fn a_patch_holds_its_pixels_row_by_row_and_gives_them_back() {
+        let pixels: Vec<f64> = (0..24).map(f64::from).collect();
+        let x = Tensor::from_vec(&[1, 2, 6, 2], pixels);
+        let patches = into_patches(&x, 2);
+        assert_eq!(patches.shape(), [1, 1, 3, 8]);
+        assert_eq!(patches.slice(2, 1..2).to_vec::<f64>(), [4.0, 5.0, 6.0, 7.0, 16.0, 17.0, 18.0, 19.0]);
+        assert_eq!(out_of_patches(&patches, 2).to_vec::<f64>(), x.to_vec::<f64>());
+    }
+
+    #[test]
     fn samples_of_a_batch_do_not_see_each_other_and_classes_matter() {
-        let network = network([6, 6, 1], Some(3));
+        let network = network([6, 6, 1], Some(3), 1);
         let x = Noise::new(2, 0).normal(&[2, 6, 6, 1], 0, 0, Dtype::F64);
         let both = forward(&network, &x, Some(&[1, 3]));
         let second = forward(&network, &x.slice(0, 1..2), Some(&[3]));
@@ -384,6 +423,7 @@ mod tests {
             (UNetConfig { channels: vec![7], ..Default::default() }, "network.channels"),
             (UNetConfig { channels: vec![8; 17], ..Default::default() }, "network.channels"),
             (UNetConfig { blocks: usize::MAX, ..Default::default() }, "network.blocks"),
+            (UNetConfig { patch: 0, ..Default::default() }, "network.patch"),
             (UNetConfig { groups: 0, ..Default::default() }, "network.groups"),
             (UNetConfig { attention_levels: vec![3], ..Default::default() }, "network.attention_levels"),
         ] {
