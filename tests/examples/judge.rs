@@ -1,8 +1,8 @@
 //! Judges samples by a ruler that does not know the model.
 //!
 //! ```text
-//! cargo run --release -p conformance --example judge -- digits samples.npy --data data/mnist [--cycle]
-//! cargo run --release -p conformance --example judge -- digits samples.npy --glyphs [--cycle]
+//! cargo run --release -p conformance --example judge -- digits samples.npy… --data data/mnist [--cycle]
+//! cargo run --release -p conformance --example judge -- digits samples.npy… --glyphs [--cycle]
 //! cargo run --release -p conformance --example judge -- points samples.npy --kind checkerboard
 //! ```
 //!
@@ -27,9 +27,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Images of digits, `[N, 28, 28, 1]` in [-1, 1].
+    /// Images of digits, `[N, 28, 28, 1]` in [-1, 1], in one or more files.
     Digits {
-        samples: PathBuf,
+        #[arg(required = true)]
+        samples: Vec<PathBuf>,
         /// A folder with MNIST's IDX files.
         #[arg(long)]
         data: Option<PathBuf>,
@@ -119,15 +120,19 @@ impl Classifier {
     }
 }
 
-fn digits(samples: &Path, data: Option<PathBuf>, glyphs: bool, cycle: bool) -> Result<(), Failure> {
+fn digits(samples: &[PathBuf], data: Option<PathBuf>, glyphs: bool, cycle: bool) -> Result<(), Failure> {
     let sets = |split, seed| match (&data, glyphs) {
         (Some(path), false) => Ok(DataConfig::Idx(Idx { path: Some(path.clone()), split, ..Idx::default() })),
         (None, true) => Ok(DataConfig::Glyphs(Glyphs { seed, ..Glyphs::default() })),
         _ => Err("give either --data FOLDER or --glyphs"),
     };
-    let x = read_npy(samples)?.to(Dtype::F32);
-    if x.rank() != 4 || x.shape()[1..] != [28, 28, 1] {
-        return Err(format!("{}: shape {:?}, expected [N, 28, 28, 1]", samples.display(), x.shape()).into());
+    let mut sets_of_samples = Vec::new();
+    for path in samples {
+        let x = read_npy(path)?.to(Dtype::F32);
+        if x.rank() != 4 || x.shape()[1..] != [28, 28, 1] {
+            return Err(format!("{}: shape {:?}, expected [N, 28, 28, 1]", path.display(), x.shape()).into());
+        }
+        sets_of_samples.push(x);
     }
     let classifier = Classifier::train(sets(Split::Train, 1001)?.open(Path::new("."))?)?;
     let test = sets(Split::Test, 1002)?.open(Path::new("."))?;
@@ -139,15 +144,17 @@ fn digits(samples: &Path, data: Option<PathBuf>, glyphs: bool, cycle: bool) -> R
     let sure = read.iter().filter(|r| r.1 > 0.9).count();
     println!("held-out images: {:.2} % read right, {:.2} % read with p > 0.9", share(right, read.len()), share(sure, read.len()));
 
-    let read = classifier.read(&x.clamp(-1.0, 1.0));
-    let sure = read.iter().filter(|r| r.1 > 0.9).count();
-    println!("samples: {:.1} % of {} read with p > 0.9", share(sure, read.len()), read.len());
-    let shares: Vec<String> =
-        (0..10).map(|c| format!("{c}: {:.1} %", share(read.iter().filter(|r| r.0 == c).count(), read.len()))).collect();
-    println!("classes: {}", shares.join(", "));
-    if cycle {
-        let as_asked = read.iter().enumerate().filter(|(i, r)| r.0 == i % 10).count();
-        println!("read as the class asked for: {:.1} %", share(as_asked, read.len()));
+    for (path, x) in samples.iter().zip(&sets_of_samples) {
+        let read = classifier.read(&x.clamp(-1.0, 1.0));
+        let sure = read.iter().filter(|r| r.1 > 0.9).count();
+        println!("{}: {:.1} % of {} read with p > 0.9", path.display(), share(sure, read.len()), read.len());
+        let shares: Vec<String> =
+            (0..10).map(|c| format!("{c}: {:.1} %", share(read.iter().filter(|r| r.0 == c).count(), read.len()))).collect();
+        println!("classes: {}", shares.join(", "));
+        if cycle {
+            let as_asked = read.iter().enumerate().filter(|(i, r)| r.0 == i % 10).count();
+            println!("read as the class asked for: {:.1} %", share(as_asked, read.len()));
+        }
     }
     Ok(())
 }

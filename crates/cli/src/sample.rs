@@ -8,7 +8,7 @@ use fokker_data::{Grid, Movie, Picture, Scatter, write_npy};
 use fokker_models::DiffusionModel;
 use fokker_solve::{Observer, SolverConfig, Spacing, StateDtype, Step};
 use fokker_tensor::{Dtype, Tensor};
-use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate, load_model};
+use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate, load_model, override_sampler};
 
 use crate::failure::Failure;
 use crate::print;
@@ -17,7 +17,8 @@ use crate::progress::{Progress, duration};
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --movie seven.gif\n  \
-                        fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500"
+                        fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500\n  \
+                        fokker sample runs/glyphs --solver ddim --set solver.eta=0.5 --grid karras --set grid.spacing.rho=5"
 )]
 pub(crate) struct Sample {
     /// A run's folder, or a model's or checkpoint's .safetensors file.
@@ -45,6 +46,10 @@ pub(crate) struct Sample {
     /// The time grid (see `fokker list grids`) [default: the run's].
     #[arg(long)]
     grid: Option<String>,
+    /// Change a setting of the sampler, `sample.sampler` in run.toml: `--set solver.eta=0.5`, `--set grid.t_max=10` (may be
+    /// repeated).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Samples per batch; the samples do not depend on it [default: the run's].
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -137,6 +142,7 @@ impl Sample {
         if self.f64 {
             sampler.state = StateDtype::F64;
         }
+        *sampler = override_sampler(sampler, &self.set)?;
         for (option, value, target) in [
             ("--count", self.count, &mut section.count),
             ("--steps", self.steps, &mut section.sampler.grid.steps),

@@ -129,6 +129,22 @@ impl SampleSection {
     pub const MOST: usize = 1 << 30;
 }
 
+/// A sampler's configuration changed by `overrides` of the form `key.path=value`, such as `solver.eta=0.5`.
+///
+/// # Errors
+/// If there is no such key or the value is not one for it.
+pub fn override_sampler(sampler: &SamplerConfig, overrides: &[String]) -> Result<SamplerConfig, TrainError> {
+    let origin = format!("--set {}", overrides.join(" --set "));
+    let problem = |message: String| TrainError::config(&origin, message.trim_end().to_owned());
+    let mut table = toml::Table::try_from(sampler).map_err(|e| problem(e.to_string()))?;
+    for item in overrides {
+        apply_override(&mut table, item)?;
+    }
+    // Through text, so that an error shows the line it is about.
+    let changed = toml::to_string(&table).map_err(|e| problem(e.to_string()))?;
+    toml::from_str(&changed).map_err(|e| problem(e.to_string()))
+}
+
 impl Default for SampleSection {
     fn default() -> Self {
         // EDM's sampler (Karras et al. 2022, algorithm 1): 35 network calls.
@@ -324,6 +340,20 @@ mod tests {
         assert!(message("sample.sampler.solver.kind='magic'").contains("magic"));
         assert!(message("nonsense").contains("expected key.path=value"));
         assert!(RunConfig::recipe("nonesuch").unwrap_err().to_string().contains("moons"));
+    }
+
+    #[test]
+    fn a_samplers_settings_can_be_overridden_and_errors_name_the_key() {
+        let sampler = SamplerConfig { solver: fokker_solve::Ddim::default().into(), ..SamplerConfig::default() };
+        let set = |items: &[&str]| override_sampler(&sampler, &items.iter().map(|i| (*i).to_owned()).collect::<Vec<_>>());
+        let changed = set(&["solver.eta=0.5", "grid.t_max=0.8"]).unwrap();
+        assert_eq!(changed.solver, fokker_solve::Ddim { eta: 0.5 }.into());
+        assert_eq!(changed.grid.t_max, Some(0.8));
+        assert_eq!(set(&[]).unwrap(), sampler);
+        for (item, part) in [("solver.etta=1", "etta"), ("grid.steps='many'", "steps"), ("eta", "expected key.path=value")] {
+            let message = set(&[item]).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod run;
 mod sampling;
 mod trainer;
 
-pub use config::{DataSection, EmaSection, ModelSection, RunConfig, SampleSection, TrainSection};
+pub use config::{DataSection, EmaSection, ModelSection, RunConfig, SampleSection, TrainSection, override_sampler};
 pub use error::TrainError;
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};

@@ -46,6 +46,19 @@ fn a_class_changes_the_samples_and_none_is_not_a_class() {
 }
 
 #[test]
+fn a_setting_of_the_sampler_changes_the_samples_and_a_wrong_one_is_refused() {
+    let out = Place::new();
+    let of = |more: &[&str]| sample(&TRAINED.moons, &out, &[&["-n", "4", "--steps", "6", "--solver", "ddim"], more].concat()).1;
+    assert_eq!(of(&[]), of(&["--set", "solver.eta=0.0"]));
+    assert_ne!(of(&[]), of(&["--set", "solver.eta=1.0"]));
+    let run = TRAINED.moons.path("run");
+    for (setting, part) in [("solver.etta=1", "etta"), ("solver.eta=2", "eta"), ("grid.spacing.kind=spiral", "spiral")] {
+        let arguments = ["sample", run.to_str().unwrap(), "--solver", "ddim", "--out", "y.npy", "--set", setting];
+        out.refuse(&arguments, 2, &[part]);
+    }
+}
+
+#[test]
 fn every_kind_of_output_is_written() {
     let out = Place::new();
     let glyphs = TRAINED.glyphs.path("run");
