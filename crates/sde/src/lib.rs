@@ -45,5 +45,8 @@ pub use exact::{Covariance, Gaussian, GaussianMixture};
 pub use preconditioning::{Coefficients, Preconditioning};
 pub use quantity::{Combination, Conversion, Quantity};
 pub use sde::Sde;
-pub use sdes::{Cosine, Edm, LinearFlow, SdeConfig, SubVariancePreserving, VarianceExploding, VariancePreserving};
+pub use sdes::{
+    Betas, Cosine, Discrete, Edm, Geometric, IddpmLevels, Ladder, LinearFlow, Polynomial, PolynomialFlow, Scaled, Scaling,
+    Schedule, SdeConfig, Sigmoid, SubVariancePreserving, Trigonometric, VarianceExploding, VariancePreserving,
+};
 pub use times::Times;
