@@ -307,7 +307,7 @@ fn numbers_that_make_no_sense_are_refused_with_the_name_of_the_field() {
 #[test]
 fn edm_preconditioning_has_table_1_on_edm_and_unit_variances_on_every_sde() {
     let sigma_data = 0.7_f64;
-    let edm = Preconditioning::Edm { sigma_data };
+    let edm = Preconditioning::edm(sigma_data);
     let (sde, t) = (Edm::default(), 3.0_f64);
     let c = edm.coefficients(&sde, t);
     let total = t * t + sigma_data * sigma_data;
@@ -331,7 +331,7 @@ fn edm_preconditioning_has_table_1_on_edm_and_unit_variances_on_every_sde() {
 
 #[test]
 fn v_prediction_is_edm_with_unit_data_and_the_other_sign() {
-    let (edm, v) = (Preconditioning::Edm { sigma_data: 1.0 }, Preconditioning::V {});
+    let (edm, v) = (Preconditioning::edm(1.0), Preconditioning::from(Quantity::V));
     for sde in SdeConfig::all() {
         for u in [0.0, 0.3, 0.8, 1.0] {
             let t = time(&sde, u);
@@ -342,25 +342,30 @@ fn v_prediction_is_edm_with_unit_data_and_the_other_sign() {
         }
     }
     let (flow, t) = (LinearFlow::default(), 0.4);
-    let c = Preconditioning::Velocity {}.coefficients(&flow, t);
+    let c = Preconditioning::from(Quantity::Velocity).coefficients(&flow, t);
     close("c_skip", &flow, c.skip, 1.0, 1e-14);
     close("c_out", &flow, c.out, -t, 1e-14);
     let vp = VariancePreserving::default();
-    close("c_in", &vp, Preconditioning::Epsilon {}.coefficients(&vp, t).in_, 1.0, 1e-14);
+    close("c_in", &vp, Preconditioning::from(Quantity::Epsilon).coefficients(&vp, t).in_, 1.0, 1e-14);
 }
 
 #[test]
 fn predictions_that_cannot_know_the_sample_at_pure_noise_are_refused() {
     let flow = LinearFlow::default();
-    for kind in [Preconditioning::Epsilon {}, Preconditioning::Score {}] {
+    for kind in [Preconditioning::from(Quantity::Epsilon), Preconditioning::from(Quantity::Score)] {
         let message = kind.check(&flow).unwrap_err().to_string();
         assert!(message.contains(kind.name()) && message.contains("flow") && message.contains("velocity"), "{message}");
         kind.check(&LinearFlow { t_max: 0.999, ..flow.clone() }).unwrap();
     }
-    for kind in [Preconditioning::default(), Preconditioning::Sample {}, Preconditioning::V {}, Preconditioning::Velocity {}] {
+    for kind in [
+        Preconditioning::default(),
+        Preconditioning::from(Quantity::Sample),
+        Preconditioning::from(Quantity::V),
+        Preconditioning::from(Quantity::Velocity),
+    ] {
         kind.check(&flow).unwrap();
     }
-    let error = Preconditioning::Edm { sigma_data: 0.0 }.check(&flow).unwrap_err();
+    let error = Preconditioning::edm(0.0).check(&flow).unwrap_err();
     assert_eq!(error.field(), "sigma_data");
     // The noise itself is known there, and so is the score.
     let conversion = Quantity::Epsilon.conversion(Quantity::Score, &flow, 1.0);

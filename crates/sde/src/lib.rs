@@ -29,6 +29,7 @@
 //! A process in a configuration file is a table with a tag: `kind = "vp"`, then fields that differ from the defaults.
 
 mod cond;
+mod conditioning;
 mod denoiser;
 mod error;
 mod exact;
@@ -37,16 +38,19 @@ mod quantity;
 mod sde;
 mod sdes;
 mod times;
+mod under;
 
 pub use cond::Cond;
+pub use conditioning::Conditioning;
 pub use denoiser::{Counted, Counter, Denoiser, convert, diffuse};
 pub use error::SdeError;
 pub use exact::{Covariance, Gaussian, GaussianMixture};
 pub use preconditioning::{Coefficients, Preconditioning};
-pub use quantity::{Combination, Conversion, Quantity};
+pub use quantity::{Combination, Conversion, Prediction, Quantity, conversion};
 pub use sde::Sde;
 pub use sdes::{
     Betas, Cosine, Discrete, Edm, Geometric, IddpmLevels, Ladder, LinearFlow, Polynomial, PolynomialFlow, Scaled, Scaling,
     Schedule, SdeConfig, Sigmoid, SubVariancePreserving, Trigonometric, VarianceExploding, VariancePreserving,
 };
 pub use times::Times;
+pub use under::Under;
