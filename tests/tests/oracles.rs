@@ -268,6 +268,28 @@ fn points_are_a_mixture_without_widths_in_any_number_of_blocks() {
 }
 
 #[test]
+fn derivatives_of_a_mixture_given_a_class_are_those_of_its_components() {
+    let sde = SdeConfig::default();
+    let (means, covariances) = ([numbers(2, 1), numbers(2, 2)], [full(2, 3), full(2, 4)]);
+    let mixture = GaussianMixture::new(sde.clone(), &[0.3, 0.7], &means, &covariances).with_classes(vec![1, 0]);
+    let t = Times::Each(vec![0.2, 0.5, 0.4]);
+    let x = noisy(&mixture, &t, 3);
+    let classes = Cond::classes(vec![1, 0, 2]);
+    for (row, component) in [(0, 0), (1, 1)] {
+        let alone = Gaussian::new(sde.clone(), &means[component], &covariances[component]);
+        let (own, at) = (x.slice(0, row..row + 1), Times::Same(t.of(row)));
+        let of = |whole: &Tensor| whole.slice(0, row..row + 1);
+        assert!(max_difference(&of(&mixture.jacobian(&x, &t, &classes)), &alone.jacobian(&own, &at, NONE)) < 1e-13);
+        assert!(max_difference(&of(&mixture.divergence(&x, &t, &classes)), &alone.divergence(&own, &at, NONE)) < 1e-13);
+        let off = max_difference(&of(&mixture.score_divergence(&x, &t, &classes)), &alone.score_divergence(&own, &at, NONE));
+        assert!(off < 1e-12, "{off:e}");
+    }
+    // The null class is no class.
+    let null = mixture.jacobian(&x, &t, &classes).slice(0, 2..3);
+    assert!(max_difference(&null, &mixture.jacobian(&x, &t, NONE).slice(0, 2..3)) < 1e-13);
+}
+
+#[test]
 fn ten_thousand_points_are_denoised_in_a_batch_as_one_by_one() {
     let points = Points::new(Edm::default(), &Noise::new(8, 8).normal(&[10_000, 4, 4, 1], 0, 0, Dtype::F32));
     let t = Times::Same(0.8);

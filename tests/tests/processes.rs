@@ -302,6 +302,45 @@ fn both_ends_of_every_span_keep_their_digits_in_single_and_double_precision() {
 }
 
 #[test]
+fn new_processes_have_their_leading_terms_next_to_the_data() {
+    // Where 1 − α² and differences of logistic functions have lost everything.
+    let t = 1e-14_f64;
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    // Of the sigmoid schedule's variance at its start, and of 1 − variance at its end, which is alike.
+    let slope = 6.0 * logistic(3.0) * logistic(-3.0) / (logistic(3.0) - logistic(-3.0));
+    let cases: [(SdeConfig, f64); 7] = [
+        (Scaled::default().into(), t),
+        (Scaled { schedule: Schedule::Ve {}, ..Scaled::default() }.into(), t.sqrt()),
+        (Trigonometric::default().into(), FRAC_PI_2 * t),
+        (Polynomial { exponent: 1.0, s: 0.0, ..Polynomial::default() }.into(), (2.0 * t).sqrt()),
+        (PolynomialFlow::default().into(), 2.0 * t),
+        (Sigmoid::default().into(), (slope * t).sqrt()),
+        (Discrete::default().into(), (-1000.0 * t * (-1e-4_f64).ln_1p()).sqrt()),
+    ];
+    for (sde, sigma) in cases {
+        close("sigma near 0", &sde, sde.sigma(t), sigma, 1e-12);
+        close("log_snr near 0", &sde, sde.log_snr(t), -2.0 * sigma.ln(), 1e-13);
+        close("time_at_log_snr near 0", &sde, sde.time_at_log_snr(sde.log_snr(t)), t, 1e-12);
+    }
+    // And next to pure noise, in the distance that the floating-point time has from 1.
+    let t = 1.0 - 1e-9_f64;
+    let rest = 1.0 - t;
+    let terminal = ladder(1000, Betas::default(), true);
+    let cases: [(SdeConfig, f64); 5] = [
+        (Trigonometric::default().into(), FRAC_PI_2 * rest),
+        (Polynomial { exponent: 2.0, s: 0.0, ..Polynomial::default() }.into(), 2.0 * rest),
+        (PolynomialFlow::default().into(), rest * rest),
+        (Sigmoid::default().into(), (slope * rest).sqrt()),
+        (terminal.clone().into(), 1000.0 * rest * terminal.alpha(0.999)),
+    ];
+    for (sde, alpha) in cases {
+        close("alpha near 1", &sde, sde.alpha(t), alpha, 2e-9);
+        close("log_snr near 1", &sde, sde.log_snr(t), 2.0 * alpha.ln(), 1e-9);
+        close("time_at_log_snr near 1", &sde, sde.time_at_log_snr(sde.log_snr(t)), t, 4.0 * f64::EPSILON);
+    }
+}
+
+#[test]
 fn every_quantity_survives_single_precision_at_both_ends() {
     // x_t and the quantities of a pair (x_0, ε) as single-precision numbers, converted with single-precision factors.
     let (x_0, noise) = (0.7_f64, -1.3_f64);

@@ -69,7 +69,7 @@ impl Conditioning {
     /// `c_noise` at time `t`.
     ///
     /// # Panics
-    /// If it is `step` and the process has no ladder, which [`check`](Self::check) refuses.
+    /// If it is `step` and the process has no ladder, which [`Preconditioning::check`](crate::Preconditioning::check) refuses.
     #[track_caller]
     pub fn noise(self, sde: &dyn Sde, t: f64) -> f64 {
         // ln(σ/α).

@@ -16,8 +16,9 @@ use crate::denoiser::Denoiser;
 use crate::sde::Sde;
 use crate::times::Times;
 
-/// A denoiser seen under another process than its own: Karras et al. 2022 (arXiv:2206.00364), appendix B.3; Lipman et al. 2024
-/// (arXiv:2412.06264), section 4.8.2.
+/// A denoiser seen under another process than its own: a change of the time and the scale that the freedom of `σ(t)` and `s(t)` in
+/// Karras et al. 2022 (arXiv:2206.00364, section 3) rests on; the post-training scheduler change of Lipman et al. 2024
+/// (arXiv:2412.06264, section 4.8).
 ///
 /// Where the other process has more or less noise than the inner one's span, the inner denoiser is asked at the end of
 /// its span, with the state scaled to the size it has there. At the far end, `α_B = 0` for example, this is what sampling from the

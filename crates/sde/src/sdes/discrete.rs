@@ -22,7 +22,7 @@ use crate::error::SdeError;
 use crate::sde::Sde;
 
 /// DDPM's forward process (Ho et al. 2020, arXiv:2006.11239, eq. 2–4) between its steps too, interpolated as in DPM-Solver (Lu
-/// et al. 2022, arXiv:2206.00927, appendix D.4). Configured by a [`Ladder`].
+/// et al. 2022, arXiv:2206.00927, appendix D). Configured by a [`Ladder`].
 ///
 /// The span is `[1/T, 1]`: from the first step to the last.
 ///
