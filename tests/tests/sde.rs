@@ -1,9 +1,13 @@
 //! Properties of every SDE, every quantity and every preconditioning.
 
+mod schedules;
+
 use fokker_sde::{
     Edm, LinearFlow, Preconditioning, Quantity, Sde, SdeConfig, SubVariancePreserving, VarianceExploding, VariancePreserving,
 };
 use proptest::prelude::*;
+
+use schedules::{close, kinks, processes, time};
 
 /// An SDE known only by its four functions: everything else is the trait's general formula.
 #[derive(Debug)]
@@ -30,28 +34,14 @@ impl Sde for General {
     }
 }
 
-/// The time a fraction `u` of the way through the span, on a logarithmic scale so that both ends are visited.
-fn time(sde: &dyn Sde, u: f64) -> f64 {
-    let (low, high) = sde.span();
-    (low.ln() + u * (high.ln() - low.ln())).exp().clamp(low, high)
-}
-
-#[track_caller]
-fn close(what: &str, sde: &dyn Sde, found: f64, expected: f64, tolerance: f64) {
-    assert!(
-        (found - expected).abs() <= tolerance * expected.abs().max(1e-300),
-        "{what} of {}: {found:e}, expected {expected:e}",
-        sde.name()
-    );
-}
-
 proptest! {
     #[test]
     fn derivatives_of_alpha_and_sigma_agree_with_differences(u in 0.001..0.999_f64) {
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let t = time(&sde, u);
-            // Stay inside of [0, t_max] and on the scale on which the functions change.
-            let h = 1e-3 * t.min(sde.span().1 - t).max(1e-6 * t);
+            // Stay inside of [0, t_max], on the scale on which the functions change, and between kinks.
+            let kink = kinks(&sde, 0.0, 1.0).iter().fold(f64::INFINITY, |d, kink| d.min((kink - t).abs()));
+            let h = (1e-3 * t.min(sde.span().1 - t).max(1e-6 * t)).min(0.02 * kink);
             type Function = fn(&SdeConfig, f64) -> f64;
             let pairs: [(&str, Function, Function); 2] = [
                 ("alpha", |s, t| s.alpha(t), |s, t| s.d_alpha(t)),
@@ -64,7 +54,7 @@ proptest! {
                 let rounding = 8.0 * f64::EPSILON * f(&sde, t) / h;
                 prop_assert!(
                     (difference - d(&sde, t)).abs() <= 1e-8 * d(&sde, t).abs() + rounding,
-                    "d_{name} of {} at t = {t}: {} by difference, {}", sde.name(), difference, d(&sde, t)
+                    "d_{name} of {sde:?} at t = {t}: {} by difference, {}", difference, d(&sde, t)
                 );
             }
         }
@@ -73,7 +63,7 @@ proptest! {
     #[test]
     fn log_snr_falls_strictly_with_time(u in 0.0..1.0_f64, v in 0.0..1.0_f64) {
         prop_assume!((u - v).abs() > 1e-9);
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let (early, late) = (time(&sde, u.min(v)), time(&sde, u.max(v)));
             prop_assert!(sde.log_snr(early) > sde.log_snr(late), "{} between {early} and {late}", sde.name());
         }
@@ -81,7 +71,7 @@ proptest! {
 
     #[test]
     fn time_at_log_snr_inverts_log_snr(u in 0.0..0.999_f64) {
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let t = time(&sde, u);
             close("time_at_log_snr", &sde, sde.time_at_log_snr(sde.log_snr(t)), t, 1e-10);
             let general = General(sde.clone());
@@ -91,7 +81,7 @@ proptest! {
 
     #[test]
     fn closed_forms_agree_with_the_general_formulas(u in 0.0..0.999_f64) {
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let t = time(&sde, u);
             let general = General(sde.clone());
             close("drift", &sde, sde.drift(t), general.drift(t), 1e-11);
@@ -104,24 +94,31 @@ proptest! {
     #[test]
     fn drift_and_diffusion_reproduce_the_marginals(u in 0.05..0.9_f64, v in 0.05..0.9_f64) {
         prop_assume!((u - v).abs() > 0.01);
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let (a, b) = (time(&sde, u.min(v)), time(&sde, u.max(v)));
-            // d ln α = f dt and d σ² = (2 f σ² + g²) dt, by Runge and Kutta in w = ln t.
-            let steps = 2000;
-            let h = (b / a).ln() / f64::from(steps);
-            let slope = |w: f64, variance: f64| {
-                let t = w.exp();
-                (t * sde.drift(t), t * (2.0 * sde.drift(t) * variance + sde.diffusion_squared(t)))
-            };
-            let (mut w, mut log_alpha, mut variance) = (a.ln(), sde.alpha(a).ln(), sde.sigma(a).powi(2));
-            for _ in 0..steps {
-                let k1 = slope(w, variance);
-                let k2 = slope(w + 0.5 * h, variance + 0.5 * h * k1.1);
-                let k3 = slope(w + 0.5 * h, variance + 0.5 * h * k2.1);
-                let k4 = slope(w + h, variance + h * k3.1);
-                log_alpha += h * (k1.0 + 2.0 * k2.0 + 2.0 * k3.0 + k4.0) / 6.0;
-                variance += h * (k1.1 + 2.0 * k2.1 + 2.0 * k3.1 + k4.1) / 6.0;
-                w += h;
+            // d ln α = f dt and d σ² = (2 f σ² + g²) dt, by Runge and Kutta in w = ln t, from kink to kink.
+            let mut ends = kinks(&sde, a, b);
+            ends.push(b);
+            let (mut log_alpha, mut variance, mut start) = (sde.alpha(a).ln(), sde.sigma(a).powi(2), a);
+            let steps = 2000_usize.div_ceil(ends.len());
+            for end in ends {
+                let h = (end / start).ln() / steps as f64;
+                let slope = |w: f64, variance: f64| {
+                    // At a kink the derivatives are those of its left.
+                    let t = w.exp().clamp(start * (1.0 + 1e-13), end);
+                    (t * sde.drift(t), t * (2.0 * sde.drift(t) * variance + sde.diffusion_squared(t)))
+                };
+                let mut w = start.ln();
+                for _ in 0..steps {
+                    let k1 = slope(w, variance);
+                    let k2 = slope(w + 0.5 * h, variance + 0.5 * h * k1.1);
+                    let k3 = slope(w + 0.5 * h, variance + 0.5 * h * k2.1);
+                    let k4 = slope(w + h, variance + h * k3.1);
+                    log_alpha += h * (k1.0 + 2.0 * k2.0 + 2.0 * k3.0 + k4.0) / 6.0;
+                    variance += h * (k1.1 + 2.0 * k2.1 + 2.0 * k3.1 + k4.1) / 6.0;
+                    w += h;
+                }
+                start = end;
             }
             close("integrated alpha", &sde, log_alpha.exp(), sde.alpha(b), 1e-9);
             close("integrated sigma²", &sde, variance, sde.sigma(b).powi(2), 1e-9);
@@ -132,7 +129,7 @@ proptest! {
     fn preconditioning_recovers_the_clean_sample_from_the_ideal_output(
         u in 0.0..1.0_f64, x_0 in -3.0..3.0_f64, noise in -3.0..3.0_f64,
     ) {
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let t = time(&sde, u);
             let x_t = sde.alpha(t) * x_0 + sde.sigma(t) * noise;
             for preconditioning in Preconditioning::all() {
@@ -157,7 +154,7 @@ proptest! {
     fn conversions_between_all_quantities_agree_with_their_definitions(
         u in 0.0..0.999_f64, x_0 in -3.0..3.0_f64, noise in -3.0..3.0_f64,
     ) {
-        for sde in SdeConfig::all() {
+        for sde in processes() {
             let t = time(&sde, u);
             let x_t = sde.alpha(t) * x_0 + sde.sigma(t) * noise;
             for from in Quantity::ALL {
@@ -286,6 +283,19 @@ fn numbers_that_make_no_sense_are_refused_with_the_name_of_the_field() {
         (r#"{"kind": "cosine", "t_max": 1.5}"#, "t_max"),
         (r#"{"kind": "edm", "sigma_min": 0}"#, "sigma_min"),
         (r#"{"kind": "flow", "t_max": 2}"#, "t_max"),
+        (r#"{"kind": "scaled", "sigma_max": 0.001}"#, "sigma_max"),
+        (r#"{"kind": "scaled", "schedule": {"kind": "vp", "beta_min": 30}}"#, "schedule.beta_min"),
+        (r#"{"kind": "trigonometric", "t_max": 1.1}"#, "t_max"),
+        (r#"{"kind": "polynomial", "exponent": 0.5}"#, "exponent"),
+        (r#"{"kind": "polynomial", "s": 0.5}"#, "s"),
+        (r#"{"kind": "polynomial-flow", "exponent": 0}"#, "exponent"),
+        (r#"{"kind": "polynomial-flow", "t_max": 1}"#, "t_max"),
+        (r#"{"kind": "geometric", "variance_max": 1}"#, "variance_max"),
+        (r#"{"kind": "geometric", "t_min": 0}"#, "t_min"),
+        (r#"{"kind": "sigmoid", "tau": 0}"#, "tau"),
+        (r#"{"kind": "sigmoid", "start": 4}"#, "start"),
+        (r#"{"kind": "sigmoid", "end": 1000}"#, "end"),
+        (r#"{"kind": "sigmoid", "t_max": 1}"#, "t_max"),
     ] {
         let sde: SdeConfig = serde_json::from_str(text).unwrap();
         let error = sde.check().unwrap_err();
@@ -297,7 +307,7 @@ fn numbers_that_make_no_sense_are_refused_with_the_name_of_the_field() {
 #[test]
 fn edm_preconditioning_has_table_1_on_edm_and_unit_variances_on_every_sde() {
     let sigma_data = 0.7_f64;
-    let edm = Preconditioning::Edm { sigma_data };
+    let edm = Preconditioning::edm(sigma_data);
     let (sde, t) = (Edm::default(), 3.0_f64);
     let c = edm.coefficients(&sde, t);
     let total = t * t + sigma_data * sigma_data;
@@ -321,7 +331,7 @@ fn edm_preconditioning_has_table_1_on_edm_and_unit_variances_on_every_sde() {
 
 #[test]
 fn v_prediction_is_edm_with_unit_data_and_the_other_sign() {
-    let (edm, v) = (Preconditioning::Edm { sigma_data: 1.0 }, Preconditioning::V {});
+    let (edm, v) = (Preconditioning::edm(1.0), Preconditioning::from(Quantity::V));
     for sde in SdeConfig::all() {
         for u in [0.0, 0.3, 0.8, 1.0] {
             let t = time(&sde, u);
@@ -332,25 +342,30 @@ fn v_prediction_is_edm_with_unit_data_and_the_other_sign() {
         }
     }
     let (flow, t) = (LinearFlow::default(), 0.4);
-    let c = Preconditioning::Velocity {}.coefficients(&flow, t);
+    let c = Preconditioning::from(Quantity::Velocity).coefficients(&flow, t);
     close("c_skip", &flow, c.skip, 1.0, 1e-14);
     close("c_out", &flow, c.out, -t, 1e-14);
     let vp = VariancePreserving::default();
-    close("c_in", &vp, Preconditioning::Epsilon {}.coefficients(&vp, t).in_, 1.0, 1e-14);
+    close("c_in", &vp, Preconditioning::from(Quantity::Epsilon).coefficients(&vp, t).in_, 1.0, 1e-14);
 }
 
 #[test]
 fn predictions_that_cannot_know_the_sample_at_pure_noise_are_refused() {
     let flow = LinearFlow::default();
-    for kind in [Preconditioning::Epsilon {}, Preconditioning::Score {}] {
+    for kind in [Preconditioning::from(Quantity::Epsilon), Preconditioning::from(Quantity::Score)] {
         let message = kind.check(&flow).unwrap_err().to_string();
         assert!(message.contains(kind.name()) && message.contains("flow") && message.contains("velocity"), "{message}");
         kind.check(&LinearFlow { t_max: 0.999, ..flow.clone() }).unwrap();
     }
-    for kind in [Preconditioning::default(), Preconditioning::Sample {}, Preconditioning::V {}, Preconditioning::Velocity {}] {
+    for kind in [
+        Preconditioning::default(),
+        Preconditioning::from(Quantity::Sample),
+        Preconditioning::from(Quantity::V),
+        Preconditioning::from(Quantity::Velocity),
+    ] {
         kind.check(&flow).unwrap();
     }
-    let error = Preconditioning::Edm { sigma_data: 0.0 }.check(&flow).unwrap_err();
+    let error = Preconditioning::edm(0.0).check(&flow).unwrap_err();
     assert_eq!(error.field(), "sigma_data");
     // The noise itself is known there, and so is the score.
     let conversion = Quantity::Epsilon.conversion(Quantity::Score, &flow, 1.0);

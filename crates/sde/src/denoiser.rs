@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fokker_tensor::Tensor;
 
 use crate::cond::Cond;
-use crate::quantity::Quantity;
+use crate::quantity::{Prediction, Quantity, conversion};
 use crate::sde::Sde;
 use crate::times::Times;
 
@@ -64,18 +64,19 @@ impl<D: Denoiser + ?Sized> Denoiser for Arc<D> {
 
 /// Turns `value`, which is `from` at `x_t` = `x`, into `to`. All tensors are `[B, ...]`; differentiable.
 ///
-/// See [`Quantity::conversion`] for the factors and where they are infinite.
+/// See [`Combination::conversion`](crate::Combination::conversion) for the factors and where they are infinite.
 ///
 /// # Panics
 /// If `x` and `value` differ in shape or type, or times are not as many as samples.
 #[track_caller]
-pub fn convert(from: Quantity, to: Quantity, sde: &dyn Sde, t: &Times, x: &Tensor, value: &Tensor) -> Tensor {
+pub fn convert(from: impl Prediction, to: impl Prediction, sde: &dyn Sde, t: &Times, x: &Tensor, value: &Tensor) -> Tensor {
     assert_eq!(x.shape(), value.shape(), "convert: state of shape {:?}, value of shape {:?}", x.shape(), value.shape());
-    let scaled = t.scale(value, |t| from.conversion(to, sde, t).value);
-    if t.values().iter().all(|&t| from.conversion(to, sde, t).state == 0.0) {
+    let at = |t| conversion(&from, &to, sde, t);
+    let scaled = t.scale(value, |t| at(t).value);
+    if t.values().iter().all(|&t| at(t).state == 0.0) {
         return scaled;
     }
-    &t.scale(x, |t| from.conversion(to, sde, t).state) + &scaled
+    &t.scale(x, |t| at(t).state) + &scaled
 }
 
 /// The noisy sample `x_t = α x_0 + σ ε`; all tensors `[B, ...]`.

@@ -3,7 +3,7 @@
 //! A forward process takes data to noise, `x_t = α(t) x_0 + σ(t) ε`; a denoiser answers `E[x_0 | x_t]`, and with it the
 //! process can be run backwards. This crate has the processes ([`Sde`], [`SdeConfig`]), what a network may predict
 //! and how one prediction becomes another ([`Quantity`], [`Preconditioning`]), the [`Denoiser`] trait, and denoisers that are
-//! exact ([`Gaussian`], [`GaussianMixture`]).
+//! exact ([`Exact`]: [`Gaussian`], [`GaussianMixture`], [`Points`], [`Sphere`]).
 //!
 //! ```
 //! use fokker_sde::{Cond, Covariance, Denoiser, GaussianMixture, Quantity, Sde, SdeConfig, Times};
@@ -29,6 +29,7 @@
 //! A process in a configuration file is a table with a tag: `kind = "vp"`, then fields that differ from the defaults.
 
 mod cond;
+mod conditioning;
 mod denoiser;
 mod error;
 mod exact;
@@ -37,13 +38,19 @@ mod quantity;
 mod sde;
 mod sdes;
 mod times;
+mod under;
 
 pub use cond::Cond;
+pub use conditioning::Conditioning;
 pub use denoiser::{Counted, Counter, Denoiser, convert, diffuse};
 pub use error::SdeError;
-pub use exact::{Covariance, Gaussian, GaussianMixture};
+pub use exact::{Covariance, Exact, Gaussian, GaussianMixture, Points, Sphere};
 pub use preconditioning::{Coefficients, Preconditioning};
-pub use quantity::{Combination, Conversion, Quantity};
+pub use quantity::{Combination, Conversion, Prediction, Quantity, conversion};
 pub use sde::Sde;
-pub use sdes::{Cosine, Edm, LinearFlow, SdeConfig, SubVariancePreserving, VarianceExploding, VariancePreserving};
+pub use sdes::{
+    Betas, Cosine, Discrete, Edm, Geometric, IddpmLevels, Ladder, LinearFlow, Polynomial, PolynomialFlow, Scaled, Scaling,
+    Schedule, SdeConfig, Sigmoid, SubVariancePreserving, Trigonometric, VarianceExploding, VariancePreserving,
+};
 pub use times::Times;
+pub use under::Under;

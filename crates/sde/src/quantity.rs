@@ -10,6 +10,11 @@
 //! | score `∇ ln p_t` | 0 | −1/σ | Song et al. 2021 (arXiv:2011.13456), eq. 7 |
 //! | `v` | −σ/r | α/r | Salimans & Ho 2022 (arXiv:2202.00512), section 4, with `r = √(α² + σ²)`, which is 1 there |
 //! | velocity `ẋ` | α̇ | σ̇ | Lipman et al. 2023 (arXiv:2210.02747), eq. 15; Albergo et al. 2023 (arXiv:2303.08797) |
+//! | EDM's `F` | σ/(σ_d q) | −α σ_d/q | Karras et al. 2022 (arXiv:2206.00364), eq. 8, with `q = √(σ² + α²σ_d²)` and `σ_d = σ_data` |
+//! | VE's `F` | 0 | −1 | Karras et al. 2022, table 1, column VE |
+//!
+//! The last two are the outputs of preconditioned networks; the table is the whole of what a conversion needs
+//! ([`Prediction`], [`Combination::conversion`]).
 //!
 //! The identities hold for the conditional means too, so that they convert between what trained networks answer:
 //! with `x̂₀ = E[x_0 | x_t]`, the score so obtained is `∇ ln p_t(x_t)` (Tweedie's formula).
@@ -52,6 +57,49 @@ pub struct Conversion {
     pub value: f64,
 }
 
+impl Combination {
+    /// The map from this combination to `target` for `x_t = α x_0 + σ ε`.
+    ///
+    /// A conversion that does not exist has infinite factors: from `ε` or the score to anything else where
+    /// `α = 0` (the state is nothing but noise), from `x_0` where `σ = 0`.
+    pub fn conversion(self, target: Self, alpha: f64, sigma: f64) -> Conversion {
+        // Solve (target) = state · (α, σ) + value · (self).
+        let across = target.sample * self.noise - target.noise * self.sample;
+        if across == 0.0 {
+            // The two are multiples of each other, whatever the state.
+            let value = if self.noise == 0.0 { target.sample / self.sample } else { target.noise / self.noise };
+            return Conversion { state: 0.0, value };
+        }
+        let determinant = alpha * self.noise - sigma * self.sample;
+        Conversion { state: across / determinant, value: (alpha * target.noise - sigma * target.sample) / determinant }
+    }
+}
+
+/// What a network may put out: at each time a fixed combination of the clean sample and the noise.
+///
+/// A [`Quantity`], or a network's output at its own scale ([`Preconditioning`](crate::Preconditioning)).
+pub trait Prediction {
+    /// The combination of `x_0` and `ε` at time `t`.
+    fn combination(&self, sde: &dyn Sde, t: f64) -> Combination;
+}
+
+impl Prediction for Quantity {
+    fn combination(&self, sde: &dyn Sde, t: f64) -> Combination {
+        Quantity::combination(*self, sde, t)
+    }
+}
+
+impl<P: Prediction + ?Sized> Prediction for &P {
+    fn combination(&self, sde: &dyn Sde, t: f64) -> Combination {
+        (**self).combination(sde, t)
+    }
+}
+
+/// How to turn one prediction into another at time `t`, given `x_t`: [`Combination::conversion`] of the two.
+pub fn conversion(from: impl Prediction, to: impl Prediction, sde: &dyn Sde, t: f64) -> Conversion {
+    from.combination(sde, t).conversion(to.combination(sde, t), sde.alpha(t), sde.sigma(t))
+}
+
 impl Quantity {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Sample, Self::Epsilon, Self::Score, Self::V, Self::Velocity];
@@ -72,23 +120,9 @@ impl Quantity {
         Combination { sample, noise }
     }
 
-    /// How to turn this quantity into `target` at time `t`, given `x_t`.
-    ///
-    /// A conversion that does not exist has infinite factors: from `ε` or the score to anything else where
-    /// `α = 0` (the state is nothing but noise), from `x_0` where `σ = 0`.
+    /// How to turn this quantity into `target` at time `t`, given `x_t`: [`Combination::conversion`] of the two.
     pub fn conversion(self, target: Self, sde: &dyn Sde, t: f64) -> Conversion {
-        let (alpha, sigma) = (sde.alpha(t), sde.sigma(t));
-        let from = self.combination(sde, t);
-        let to = target.combination(sde, t);
-        // Solve (to) = state · (α, σ) + value · (from).
-        let across = to.sample * from.noise - to.noise * from.sample;
-        if across == 0.0 {
-            // The two are multiples of each other, whatever the state.
-            let value = if from.noise == 0.0 { to.sample / from.sample } else { to.noise / from.noise };
-            return Conversion { state: 0.0, value };
-        }
-        let determinant = alpha * from.noise - sigma * from.sample;
-        Conversion { state: across / determinant, value: (alpha * to.noise - sigma * to.sample) / determinant }
+        conversion(self, target, sde, t)
     }
 
     /// `|Δq|² / |Δx̂₀|²`: how a squared error of `x̂₀` at fixed `x_t` appears in this quantity.

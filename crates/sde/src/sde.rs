@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use crate::error::SdeError;
+use crate::sdes::Discrete;
 
 /// A forward process with Gaussian kernel `x_t = α(t) x_0 + σ(t) ε`, `ε ~ N(0, I)`.
 ///
@@ -36,6 +37,13 @@ pub trait Sde: Send + Sync + Debug {
 
     /// The tag of the process in configuration files, for example `vp`.
     fn name(&self) -> &'static str;
+
+    /// The ladder of discrete steps this process goes through; `None` if it is continuous.
+    ///
+    /// Where there is one, derivatives jump at its times, and a model may know no other times than these.
+    fn ladder(&self) -> Option<&Discrete> {
+        None
+    }
 
     /// `ln(α²/σ²)`, strictly decreasing in `t`; `−∞` where `α = 0`.
     fn log_snr(&self, t: f64) -> f64 {

@@ -58,6 +58,14 @@ impl Times {
         }
     }
 
+    /// The times that `f` makes of these.
+    pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        match self {
+            Self::Same(t) => Self::Same(f(*t)),
+            Self::Each(times) => Self::Each(times.iter().map(|&t| f(t)).collect()),
+        }
+    }
+
     /// Multiplies each sample of `x`, `[B, ...]`, by the `coefficient` of its time; the result has `x`'s shape and type.
     ///
     /// # Panics

@@ -1,11 +1,35 @@
 //! Exact models and helpers that the tests of solvers and of the sampler share.
 
-use fokker_sde::{Covariance, Gaussian, GaussianMixture, Sde};
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use fokker_sde::{Betas, Covariance, Discrete, Gaussian, GaussianMixture, Ladder, Sde, SdeConfig};
 use fokker_solve::{Ddim, Kind, Predictor, PredictorCorrector, Solver, SolverConfig};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 /// The noise of all tests.
 pub(crate) const NOISE: Noise = Noise { seed: 17, stream: 4 };
+
+/// Every process, a ladder of discrete steps with one of its segments reaching over all log-SNRs from −4 to 4.
+///
+/// A solver has its order where the equation is smooth. Within a segment a ladder is as smooth as any process, but at each step
+/// its derivatives jump, and a grid that goes over hundreds of steps sees these jumps (of a thousandth each) before its own
+/// error.
+pub(crate) fn smooth_processes() -> Vec<SdeConfig> {
+    let smooth = |sde: SdeConfig| match sde {
+        SdeConfig::Discrete(_) => {
+            let ladder = Ladder { steps: 3, betas: Betas::Array { values: vec![0.018, 0.982, 0.5] }, ..Ladder::default() };
+            Discrete::new(ladder).unwrap().into()
+        }
+        other => other,
+    };
+    SdeConfig::all().into_iter().map(smooth).collect()
+}
+
+/// The time at which the log-SNR is `log_snr`, or the end of the span if no time of it is: geometric VP, for one, stops at −4.6.
+pub(crate) fn time_within_span(sde: &dyn Sde, log_snr: f64) -> f64 {
+    let (t_min, t_max) = sde.span();
+    sde.time_at_log_snr(log_snr).clamp(t_min, t_max)
+}
 
 /// Normally distributed data with a mean that is not 0 and variances that are not 1.
 pub(crate) fn gaussian(sde: impl Sde + 'static) -> Gaussian {

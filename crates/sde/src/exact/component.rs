@@ -145,6 +145,25 @@ impl Component {
         &(&squares + &log_volume.sum_keep(&[1])) * -0.5
     }
 
+    /// `∂x̂₀/∂x_t = αΣ (α²Σ + σ²I)⁻¹`, `[T, D, D]` with one matrix per time, and its trace, `[T, 1]`.
+    pub(super) fn jacobian(&self, sde: &dyn Sde, t: &Times) -> (Tensor, Tensor) {
+        let d = self.dim();
+        let gain =
+            self.table(sde, t, |alpha, sigma, k| alpha * self.eigenvalues[k] / variance(alpha, sigma, self.eigenvalues[k]));
+        let matrices = gain.as_slice::<f64>().chunks(d).flat_map(|gain| match &self.basis {
+            None => (0..d * d).map(|i| if i / d == i % d { gain[i / d] } else { 0.0 }).collect::<Vec<_>>(),
+            // U diag(gain) Uᵀ.
+            Some(basis) => (basis * &Tensor::from_vec(&[1, d], gain.to_vec())).matmul_nt(basis).to_vec::<f64>(),
+        });
+        let matrices = Tensor::from_vec(&[t.values().len(), d, d], matrices.collect());
+        (matrices, gain.sum_keep(&[1]))
+    }
+
+    /// The divergence `−tr (α²Σ + σ²I)⁻¹` of the score, `[T, 1]`.
+    pub(super) fn score_divergence(&self, sde: &dyn Sde, t: &Times) -> Tensor {
+        self.table(sde, t, |alpha, sigma, k| -1.0 / variance(alpha, sigma, self.eigenvalues[k])).sum_keep(&[1])
+    }
+
     /// Moves `x`, `[B, D]`, along the probability-flow ODE from `t` to `s`: every direction keeps its distance from the
     /// mean in units of its standard deviation.
     pub(super) fn flow(&self, sde: &dyn Sde, t: f64, s: f64, x: &Tensor) -> Tensor {

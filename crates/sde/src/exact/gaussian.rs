@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fokker_tensor::{Noise, Tensor};
 
+use super::Exact;
 use super::component::{Component, Covariance, back, rows, standard};
 use crate::cond::Cond;
 use crate::denoiser::Denoiser;
@@ -88,5 +89,42 @@ impl Denoiser for Gaussian {
     fn denoise(&self, x: &Tensor, t: &Times, _c: &Cond) -> Tensor {
         let z = self.coordinates(x, t);
         back(&self.component.denoised(&*self.sde, t, &z), x)
+    }
+}
+
+/// Conditions are ignored here too.
+impl Exact for Gaussian {
+    fn dim(&self) -> usize {
+        Gaussian::dim(self)
+    }
+
+    fn log_density(&self, x: &Tensor, t: &Times, _c: &Cond) -> Tensor {
+        Gaussian::log_density(self, x, t)
+    }
+
+    fn score(&self, x: &Tensor, t: &Times, _c: &Cond) -> Tensor {
+        Gaussian::score(self, x, t)
+    }
+
+    fn jacobian(&self, x: &Tensor, t: &Times, _c: &Cond) -> Tensor {
+        t.assert_batch(x);
+        let (d, (matrix, _)) = (self.dim(), self.component.jacobian(&*self.sde, t));
+        matrix.broadcast_to(&[rows(x, d).dim(0), d, d])
+    }
+
+    fn divergence(&self, x: &Tensor, t: &Times, _c: &Cond) -> Tensor {
+        t.assert_batch(x);
+        let (_, trace) = self.component.jacobian(&*self.sde, t);
+        trace.broadcast_to(&[rows(x, self.dim()).dim(0), 1]).reshape(&[x.dim(0)])
+    }
+
+    fn score_divergence(&self, x: &Tensor, t: &Times, _c: &Cond) -> Tensor {
+        t.assert_batch(x);
+        let trace = self.component.score_divergence(&*self.sde, t);
+        trace.broadcast_to(&[rows(x, self.dim()).dim(0), 1]).reshape(&[x.dim(0)])
+    }
+
+    fn sample(&self, n: usize, noise: Noise, first_sample: u64) -> Tensor {
+        Gaussian::sample(self, n, noise, first_sample)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fokker_tensor::{Dtype, Noise, Tensor};
 
+use super::Exact;
 use super::component::{Component, Covariance, back, rows, standard};
 use crate::cond::Cond;
 use crate::denoiser::Denoiser;
@@ -190,22 +191,42 @@ impl GaussianMixture {
         out
     }
 
-    /// `Σ_k r_k(x) f_k(x)` with the posterior probabilities `r_k` of the components.
+    /// The posterior probabilities `r_k(x)` of the components, `[B, K]`, and the coordinates of `x` in each.
     #[track_caller]
-    fn weighted(&self, x: &Tensor, t: &Times, c: &Cond, each: impl Fn(&Component, &Tensor) -> Tensor) -> Tensor {
+    fn responsibilities(&self, x: &Tensor, t: &Times, c: &Cond) -> (Tensor, Vec<Tensor>) {
         t.assert_batch(x);
         let coordinates = self.coordinates(&rows(x, self.dim()), t);
         let joint = self.joint(x.dim(0), t, c, &coordinates);
-        let responsibilities = (&joint - &joint.logsumexp_keep(1)).exp();
-        let mut total: Option<Tensor> = None;
-        for (k, (component, z)) in self.components.iter().zip(&coordinates).enumerate() {
-            let term = &each(component, z) * &responsibilities.slice(1, k..k + 1);
-            total = Some(match total {
-                None => term,
-                Some(total) => &total + &term,
-            });
-        }
-        back(&total.expect("a mixture is not empty"), x)
+        ((&joint - &joint.logsumexp_keep(1)).exp(), coordinates)
+    }
+
+    /// `Σ_k r_k f(k)` for `f(k)` of shape `[B, ...]` or `[1, ...]`.
+    fn average(&self, responsibilities: &Tensor, f: impl Fn(usize) -> Tensor) -> Tensor {
+        let batch = responsibilities.dim(0);
+        let term = |k: usize| {
+            let f = f(k);
+            let mut shape = vec![1; f.rank()];
+            shape[0] = batch;
+            &f * &responsibilities.slice(1, k..k + 1).reshape(&shape)
+        };
+        (1..self.components.len()).fold(term(0), |total, k| &total + &term(k))
+    }
+
+    /// `Σ_k r_k(x) f_k(x)`, `[B, D]` by rows.
+    #[track_caller]
+    fn weighted(&self, x: &Tensor, t: &Times, c: &Cond, each: impl Fn(&Component, &Tensor) -> Tensor) -> Tensor {
+        let (r, coordinates) = self.responsibilities(x, t, c);
+        back(&self.average(&r, |k| each(&self.components[k], &coordinates[k])), x)
+    }
+
+    /// The vectors `f_k(x)` of each component, less their average: `[B, D]` by rows; and the probabilities they are averaged
+    /// with. Not recorded.
+    #[track_caller]
+    fn apart(&self, x: &Tensor, t: &Times, c: &Cond, each: impl Fn(&Component, &Tensor) -> Tensor) -> (Vec<Tensor>, Tensor) {
+        let (r, coordinates) = self.responsibilities(&x.detach(), t, c);
+        let all: Vec<Tensor> = self.components.iter().zip(&coordinates).map(|(component, z)| each(component, z)).collect();
+        let mean = self.average(&r, |k| all[k].clone());
+        (all.iter().map(|own| own - &mean).collect(), r)
     }
 }
 
@@ -218,5 +239,47 @@ impl Denoiser for GaussianMixture {
     /// Also if there are labels but the mixture has no classes.
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         self.weighted(x, t, c, |component, z| component.denoised(&*self.sde, t, z))
+    }
+}
+
+/// The covariance of what a mixture averages over is that within its components and that between them.
+impl Exact for GaussianMixture {
+    fn dim(&self) -> usize {
+        GaussianMixture::dim(self)
+    }
+
+    fn log_density(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        GaussianMixture::log_density(self, x, t, c)
+    }
+
+    fn score(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        GaussianMixture::score(self, x, t, c)
+    }
+
+    fn jacobian(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        let (apart, r) = self.apart(x, t, c, |component, z| component.denoised(&*self.sde, t, z));
+        let (batch, d) = (x.dim(0), self.dim());
+        let gain = t.column(&apart[0].reshape(&[batch, d, 1]), |t| self.sde.alpha(t) / self.sde.sigma(t).powi(2));
+        self.average(&r, |k| {
+            let between = &apart[k].reshape(&[batch, d, 1]) * &apart[k].reshape(&[batch, 1, d]);
+            &(&between * &gain) + &self.components[k].jacobian(&*self.sde, t).0
+        })
+    }
+
+    fn divergence(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        let (apart, r) = self.apart(x, t, c, |component, z| component.denoised(&*self.sde, t, z));
+        let gain = t.column(&apart[0], |t| self.sde.alpha(t) / self.sde.sigma(t).powi(2));
+        let trace = |k: usize| &(&apart[k].square().sum_keep(&[1]) * &gain) + &self.components[k].jacobian(&*self.sde, t).1;
+        self.average(&r, trace).reshape(&[x.dim(0)])
+    }
+
+    fn score_divergence(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        let (apart, r) = self.apart(x, t, c, |component, z| component.score(&*self.sde, t, z));
+        let trace = |k: usize| &apart[k].square().sum_keep(&[1]) + &self.components[k].score_divergence(&*self.sde, t);
+        self.average(&r, trace).reshape(&[x.dim(0)])
+    }
+
+    fn sample(&self, n: usize, noise: Noise, first_sample: u64) -> Tensor {
+        GaussianMixture::sample(self, n, noise, first_sample)
     }
 }

@@ -1,5 +1,10 @@
 //! The forward processes, one file each, listed once below.
 
+mod ladder;
+
+pub use ladder::{Betas, IddpmLevels, Ladder};
+pub use scaled::{Scaling, Schedule};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::SdeError;
@@ -78,6 +83,20 @@ sdes! {
         "EDM, α = 1 and σ = t: Karras et al. 2022, section 3";
     linear_flow::LinearFlow = "flow",
         "Linear interpolation of flow matching, α = 1 − t and σ = t: Lipman et al. 2023; Liu et al. 2023";
+    scaled::Scaled = "scaled",
+        "EDM's general form, noise level linear, √t or VP's, with or without VP's scaling: Karras et al. 2022, table 1";
+    trigonometric::Trigonometric = "trigonometric",
+        "α = cos(πt/2) and σ = sin(πt/2): Albergo & Vanden-Eijnden 2023; Salimans & Ho 2022";
+    polynomial::Polynomial = "polynomial",
+        "Variance preserving with α = 1 − t^p: Hoogeboom et al. 2022 (equivariant diffusion)";
+    polynomial_flow::PolynomialFlow = "polynomial-flow",
+        "Flow with α = (1 − t)^n and σ = 1 − α: Lipman et al. 2024";
+    geometric::Geometric = "geometric",
+        "Variance preserving with geometric σ²: Vahdat et al. 2021 (LSGM)";
+    sigmoid::Sigmoid = "sigmoid",
+        "Variance preserving with sigmoid α²: Jabri et al. 2022; Chen 2023";
+    discrete::Discrete = "discrete",
+        "A ladder of discrete steps (linear, scaled-linear, sigmoid, cosine, Laplace β or an array): Ho et al. 2020, eq. 2";
 }
 
 impl Default for SdeConfig {
@@ -106,6 +125,9 @@ impl Sde for SdeConfig {
     }
     fn name(&self) -> &'static str {
         self.inner().name()
+    }
+    fn ladder(&self) -> Option<&Discrete> {
+        self.inner().ladder()
     }
     fn log_snr(&self, t: f64) -> f64 {
         self.inner().log_snr(t)
