@@ -9,6 +9,7 @@
 //! the input rows it needs into a slab with the zero padding written out, unless it needs no padding.
 
 use super::kernel::{Correlate, Lanes, Outer, Scratch, lanes};
+use super::winograd;
 use crate::par;
 
 /// Elements of slab a tile aims for: with the packed weights in passing it stays in a 1 MiB L2 cache.
@@ -53,6 +54,11 @@ impl Axis {
         }
     }
 
+    /// The first input that output `i` meets (perhaps in the padding).
+    pub(super) fn first(&self, i: usize) -> isize {
+        self.locate(i).1
+    }
+
     /// The range of inputs that outputs `range` meet, padding included.
     fn reach(&self, range: std::ops::Range<usize>) -> std::ops::Range<isize> {
         let (mut low, mut high) = (isize::MAX, isize::MIN);
@@ -89,7 +95,7 @@ impl Geometry {
     }
 
     /// Multiplications in all, about.
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         let taps = self.h.kernel * self.w.kernel / (self.h.phases() * self.w.phases());
         self.batch * self.image_out() * taps.max(1) * self.c_in
     }
@@ -212,6 +218,9 @@ fn pack<T: Lanes>(g: &Geometry, w: &[T], phase_h: usize, phase_w: usize) -> Filt
 
 /// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
 pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+    if winograd::suits(g, T::DTYPE) {
+        return pulp::Arch::new().dispatch(winograd::Correlation { g, x, w, bias, y });
+    }
     let padded = g.c_out.next_multiple_of(lanes::<T>());
     let mut full_bias = vec![T::ZERO; padded];
     if let Some(bias) = bias {
@@ -307,6 +316,9 @@ const PARTIALS: usize = 8 << 20;
 ///
 /// Tiles are summed within at most 16 parts in order, the parts then in order: the same bits for any number of threads.
 pub(super) fn weight_gradient<T: Lanes>(g: &Geometry, x: &[T], grad: &[T], dw: &mut [T]) {
+    if winograd::suits_gradient(g, T::DTYPE) {
+        return pulp::Arch::new().dispatch(winograd::WeightGradient { g, x, grad, dw });
+    }
     let padded = g.c_out.next_multiple_of(lanes::<T>());
     let (images, rows) = g.tile();
     let row_tiles = g.h.output.div_ceil(rows).max(1);

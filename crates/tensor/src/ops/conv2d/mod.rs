@@ -12,6 +12,7 @@ mod cpu;
 mod kernel;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};

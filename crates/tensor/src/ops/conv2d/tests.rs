@@ -1,7 +1,7 @@
 use super::Conv2d;
 use crate::{Dtype, Noise, Tensor, check, grad};
 
-fn sample(shape: &[usize], step: u32) -> Tensor {
+pub(super) fn sample(shape: &[usize], step: u32) -> Tensor {
     Noise::new(11, 0).normal(shape, 0, step, Dtype::F64)
 }
 
@@ -31,7 +31,7 @@ fn parts(case: &Case) -> (Conv2d, [usize; 4]) {
 }
 
 /// The definition, written out.
-fn naive(x: &Tensor, w: &Tensor, how: Conv2d) -> Tensor {
+pub(super) fn naive(x: &Tensor, w: &Tensor, how: Conv2d) -> Tensor {
     let [batch, h, width, c_in] = x.shape().try_into().unwrap();
     let [kh, kw, _, c_out] = w.shape().try_into().unwrap();
     let (oh, ow) = how.output((h, width), (kh, kw)).unwrap();
@@ -54,7 +54,7 @@ fn naive(x: &Tensor, w: &Tensor, how: Conv2d) -> Tensor {
     Tensor::from_vec(&[batch, oh, ow, c_out], y)
 }
 
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
+pub(super) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.shape(), b.shape());
     a.to_vec::<f64>().iter().zip(b.to_vec::<f64>()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }

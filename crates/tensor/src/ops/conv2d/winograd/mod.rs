@@ -1,0 +1,552 @@
+//! 3×3 convolution of stride 1 by Winograd's minimal filtering (Winograd 1980; Lavin & Gray 2016, section 4.1), `F(4×4, 3×3)`:
+//!
+//! ```text
+//! y = Aᵀ [Σ_c (G w_c Gᵀ) ∘ (Bᵀ d_c B)] A         for each 4×4 tile of the result, from its 6×6 patch d
+//! dw = Aᵀ [Σ_tiles (Bᵀ d B) ∘ (G g Gᵀ)] A          F(3×3, 4×4), g the tile's gradient: the same Bᵀ
+//! ```
+//!
+//! A product of polynomials is computed from its values at six points along each axis: 36 multiplications for the 144 that 16
+//! pixels take directly. The sums over channels (or tiles) are 36 matrix products. Rounding depends on the points: `0, ±√½, ±√2, ∞`
+//! keep the error of `f32` at half of that with Lavin and Gray's `0, ±1, ±2, ∞` (Barabasz et al. 2020 explain the differences).
+//!
+//! Bands of tiles go through all three stages while what is between stays in the cache; nothing transformed is written to
+//! memory. How a band is cut does not change an element's sum, so a sample's result does not depend on its batch.
+
+mod product;
+#[cfg(test)]
+mod tests;
+mod transform;
+
+use std::ops::Range;
+
+use pulp::{NullaryFnOnce, Simd, WithSimd};
+
+use super::cpu::Geometry;
+use super::kernel::{Lanes, Scratch, width};
+use crate::Dtype;
+use crate::par;
+use product::{Left, product};
+use transform::{Filter, Gradient, Image, Map, Output, POINTS, SIDE, STEP, TAPS, Taps, both_axes, load_part, store_part};
+
+/// Channels on either side from which on the transforms cost less than they save.
+const CHANNELS: usize = 16;
+/// Elements that a band's transformed data takes, about: half of a 1 MiB L2 cache, the filter passes through the rest.
+const BAND: usize = 128 * 1024;
+/// Tiles of a band at least, so that each element of the filter that is read is used often.
+const TILES: usize = 12;
+
+/// Tiles in all from which on the weight gradient is worth the way back from the points.
+const GRADIENT_TILES: usize = 32;
+
+/// Whether this way is faster than the direct one and as accurate as `f32` allows (`f64` is for checking formulas).
+/// Decided by extents and channels, never by the batch.
+pub(super) fn suits(g: &Geometry, dtype: Dtype) -> bool {
+    let axes = [&g.h, &g.w];
+    dtype == Dtype::F32
+        && axes.iter().all(|a| a.kernel == TAPS && a.stride == 1)
+        && g.c_in.min(g.c_out) >= CHANNELS
+        // Tiles that are mostly outside of the image save nothing.
+        && 2 * tiles(g) * POINTS <= TAPS * TAPS * g.h.output * g.w.output
+}
+
+/// The same for the weight gradient, which depends on the whole batch anyway.
+pub(super) fn suits_gradient(g: &Geometry, dtype: Dtype) -> bool {
+    suits(g, dtype) && g.batch * tiles(g) >= GRADIENT_TILES
+}
+
+/// Tiles of an image.
+fn tiles(g: &Geometry) -> usize {
+    g.h.output.div_ceil(STEP) * g.w.output.div_ceil(STEP)
+}
+
+/// How the tiles of a batch are cut into bands: whole rows of tiles of an image, or whole images.
+#[derive(Clone, Copy)]
+struct Bands {
+    batch: usize,
+    /// Tiles of an image.
+    h: usize,
+    w: usize,
+    /// Rows of tiles and images in a band; several images only with all their rows.
+    rows: usize,
+    images: usize,
+}
+
+impl Bands {
+    fn new(g: &Geometry) -> Bands {
+        let (h, w) = (g.h.output.div_ceil(STEP), g.w.output.div_ceil(STEP));
+        let tiles = (BAND / (POINTS * (g.c_in + g.c_out))).max(TILES);
+        let rows = (tiles / w.max(1)).max(1);
+        if rows >= h {
+            return Bands { batch: g.batch, h, w, rows: h, images: (rows / h.max(1)).max(1) };
+        }
+        // Even bands.
+        Bands { batch: g.batch, h, w, rows: h.div_ceil(h.div_ceil(rows)), images: 1 }
+    }
+
+    fn per_image(&self) -> usize {
+        self.h.div_ceil(self.rows)
+    }
+
+    fn count(&self) -> usize {
+        self.batch.div_ceil(self.images) * self.per_image()
+    }
+
+    /// Images and rows of tiles of a band.
+    fn get(&self, band: usize) -> (Range<usize>, Range<usize>) {
+        let image = band / self.per_image() * self.images;
+        let row = band % self.per_image() * self.rows;
+        (image..self.batch.min(image + self.images), row..self.h.min(row + self.rows))
+    }
+
+    /// Tiles of the largest band.
+    fn tiles(&self) -> usize {
+        self.images * self.rows * self.w
+    }
+
+    /// Calls `work` with number, image, row and column of each tile of a band.
+    #[inline(always)]
+    fn each(&self, band: usize, mut work: impl FnMut(usize, usize, usize, usize)) -> usize {
+        let (images, rows) = self.get(band);
+        let mut tile = 0;
+        for image in images {
+            for row in rows.clone() {
+                for column in 0..self.w {
+                    work(tile, image, row, column);
+                    tile += 1;
+                }
+            }
+        }
+        tile
+    }
+}
+
+/// A square of an image, parts of which may lie outside, where the image is zero.
+#[derive(Clone, Copy)]
+struct Patch<'a, T> {
+    /// `[height, width, channels]`.
+    image: &'a [T],
+    height: usize,
+    width: usize,
+    channels: usize,
+    top: isize,
+    left: isize,
+}
+
+impl<T: Lanes> Patch<'_, T> {
+    /// The values at the points of all channels, `[POINTS]` with `step` elements between.
+    #[inline(always)]
+    fn spread<S: Simd, F: Map<I, SIDE>, const I: usize>(self, simd: S, out: &mut [T], step: usize) {
+        let lanes = width::<S, T>();
+        assert_eq!(self.image.len(), self.height * self.width * self.channels);
+        assert!((POINTS - 1) * step + self.channels.next_multiple_of(lanes) <= out.len());
+        let fits = |first: isize, n: usize| first >= 0 && first as usize + I <= n;
+        let inside = fits(self.top, self.height) && fits(self.left, self.width);
+        let out = out.as_mut_ptr();
+        for c in (0..self.channels).step_by(lanes) {
+            // SAFETY: `out` has room for `lanes` elements from each point's `c` on, as just asserted.
+            let store = |i: usize, j: usize, v| unsafe {
+                out.add((i * SIDE + j) * step + c).cast::<T::V<S>>().write_unaligned(v);
+            };
+            if inside && c + lanes <= self.channels {
+                let first = (self.top as usize * self.width + self.left as usize) * self.channels + c;
+                // SAFETY: all `I × I` pixels lie in the image, and in each the channels `c..c + lanes`.
+                let load = |i: usize, j: usize| unsafe {
+                    let p = self.image.as_ptr().add(first + (i * self.width + j) * self.channels);
+                    p.cast::<T::V<S>>().read_unaligned()
+                };
+                both_axes::<S, T, F, I, SIDE>(simd, load, store);
+            } else {
+                both_axes::<S, T, F, I, SIDE>(simd, |i, j| self.careful(simd, i, j, c), store);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn careful<S: Simd>(self, simd: S, i: usize, j: usize, c: usize) -> T::V<S> {
+        let (row, column) = (self.top + i as isize, self.left + j as isize);
+        if row < 0 || column < 0 || row as usize >= self.height || column as usize >= self.width {
+            return T::splat(simd, T::ZERO);
+        }
+        let pixel = &self.image[(row as usize * self.width + column as usize) * self.channels..][..self.channels];
+        // SAFETY: the rest of the pixel's channels.
+        unsafe { load_part::<S, T>(simd, pixel[c..].as_ptr(), self.channels - c) }
+    }
+}
+
+/// The patch of what is read for a tile of the result.
+#[inline(always)]
+fn patch<'a, T: Lanes>(g: &Geometry, x: &'a [T], image: usize, row: usize, column: usize) -> Patch<'a, T> {
+    let len = g.h.input * g.w.input * g.c_in;
+    Patch {
+        image: &x[image * len..][..len],
+        height: g.h.input,
+        width: g.w.input,
+        channels: g.c_in,
+        top: g.h.first(row * STEP),
+        left: g.w.first(column * STEP),
+    }
+}
+
+/// Elements between the values of two points: not a multiple of 4 KiB, at which stores would compete for one cache set.
+fn apart<T>(len: usize) -> usize {
+    len + 64 / size_of::<T>()
+}
+
+/// The filter at the points: `[blocks of two vectors of output channels][point][input channel][block]`, a last block of one
+/// vector if their number is odd; padded with zeros.
+struct Points<T: Lanes> {
+    data: Scratch<T>,
+}
+
+/// A block of output channels of the filter.
+struct FilterBlock<'a, S, T> {
+    simd: S,
+    g: &'a Geometry,
+    w: &'a [T],
+    first: usize,
+    out: &'a mut [T],
+}
+
+impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let (g, lanes) = (self.g, width::<S, T>());
+        let columns = self.out.len() / (POINTS * g.c_in);
+        let mut taps = [[T::ZERO; MOST_LANES]; TAPS * TAPS];
+        for ci in 0..g.c_in {
+            for v in 0..columns / lanes {
+                let co = self.first + v * lanes;
+                let n = lanes.min(g.c_out - co);
+                for (tap, values) in taps.iter_mut().enumerate() {
+                    if g.h.transposed {
+                        // The transpose reads output channels of the stored filter, writes its input channels, and turns it round.
+                        let w = &self.w[(TAPS * TAPS - 1 - tap) * g.c_in * g.c_out..][..g.c_in * g.c_out];
+                        for (j, value) in values[..n].iter_mut().enumerate() {
+                            *value = w[(co + j) * g.c_in + ci];
+                        }
+                    } else {
+                        values[..n].copy_from_slice(&self.w[(tap * g.c_in + ci) * g.c_out + co..][..n]);
+                    }
+                    values[n..].fill(T::ZERO);
+                }
+                let at = ci * columns + v * lanes;
+                assert!((POINTS - 1) * g.c_in * columns + at + lanes <= self.out.len() && lanes <= MOST_LANES);
+                let out = self.out.as_mut_ptr();
+                both_axes::<S, T, Filter, TAPS, SIDE>(
+                    self.simd,
+                    // SAFETY: an array of at least `lanes` elements.
+                    |i, j| unsafe { taps[i * TAPS + j].as_ptr().cast::<T::V<S>>().read_unaligned() },
+                    // SAFETY: as just asserted.
+                    |i, j, value| unsafe {
+                        out.add((i * SIDE + j) * g.c_in * columns + at).cast::<T::V<S>>().write_unaligned(value);
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Elements of the widest vector there is (64 bytes of `f32`).
+const MOST_LANES: usize = 16;
+
+impl<T: Lanes> Points<T> {
+    fn new<S: Simd>(simd: S, g: &Geometry, w: &[T]) -> Points<T> {
+        let lanes = width::<S, T>();
+        let padded = g.c_out.next_multiple_of(lanes);
+        let mut data = Scratch::<T>::new(POINTS * g.c_in * padded);
+        let block = POINTS * g.c_in * 2 * lanes;
+        par::pieces(data.as_mut_slice(), block, POINTS * g.c_in * padded, |b, out| {
+            simd.vectorize(FilterBlock { simd, g, w, first: b * 2 * lanes, out });
+        });
+        Points { data }
+    }
+
+    /// The matrix of a point for the block of columns that starts at `first`.
+    fn get(&self, g: &Geometry, first: usize, columns: usize, point: usize) -> &[T] {
+        let len = g.c_in * columns;
+        &self.data.as_slice()[POINTS * g.c_in * first + point * len..][..len]
+    }
+}
+
+/// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
+pub(super) struct Correlation<'a, T> {
+    pub(super) g: &'a Geometry,
+    pub(super) x: &'a [T],
+    pub(super) w: &'a [T],
+    pub(super) bias: Option<&'a [T]>,
+    pub(super) y: &'a mut [T],
+}
+
+impl<T: Lanes> WithSimd for Correlation<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let g = self.g;
+        let padded = g.c_out.next_multiple_of(width::<S, T>());
+        let mut bias = vec![T::ZERO; padded];
+        if let Some(given) = self.bias {
+            bias[..g.c_out].copy_from_slice(given);
+        }
+        let filter = Points::new(simd, g, self.w);
+        let bands = Bands::new(g);
+        let (row, image) = (g.w.output * g.c_out, g.h.output * g.w.output * g.c_out);
+        if image == 0 {
+            return;
+        }
+        // Bands in order, each with its part of `y`.
+        let mut parts: Vec<&mut [T]> = if bands.images == 1 {
+            self.y.chunks_mut(image).flat_map(|image| image.chunks_mut(bands.rows * STEP * row)).collect()
+        } else {
+            self.y.chunks_mut(bands.images * image).collect()
+        };
+        par::pieces(&mut parts, 1, g.cost(), |band, part| {
+            let (x, y) = (self.x, &mut *part[0]);
+            simd.vectorize(Band { simd, g, bands, band, x, filter: &filter, bias: &bias, y });
+        });
+    }
+}
+
+struct Band<'a, S, T: Lanes> {
+    simd: S,
+    g: &'a Geometry,
+    bands: Bands,
+    band: usize,
+    x: &'a [T],
+    filter: &'a Points<T>,
+    bias: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let Band { simd, g, bands, band, x, filter, bias, y } = self;
+        let lanes = width::<S, T>();
+        let (c_in, c_out) = (g.c_in.next_multiple_of(lanes), g.c_out.next_multiple_of(lanes));
+        let (from, to) = (apart::<T>(bands.tiles() * c_in), apart::<T>(bands.tiles() * c_out));
+        let mut scratch = Scratch::<T>::new(POINTS * (from + to));
+        let (points, sums) = scratch.as_mut_slice().split_at_mut(POINTS * from);
+        let tiles = bands.each(band, |tile, image, row, column| {
+            patch(g, x, image, row, column).spread::<S, Image, SIDE>(simd, &mut points[tile * c_in..], from);
+        });
+        let mut first = 0;
+        while first < c_out {
+            let columns = (2 * lanes).min(c_out - first);
+            for point in 0..POINTS {
+                let a = Left { data: &points[point * from..][..from], rows: tiles, k: g.c_in, row: c_in, step: 1 };
+                let b = filter.get(g, first, columns, point);
+                let c = &mut sums[point * to..][..to][first..];
+                if columns == 2 * lanes {
+                    product::<S, T, 2, false>(simd, a, b, 2 * lanes, c, c_out);
+                } else {
+                    product::<S, T, 1, false>(simd, a, b, lanes, c, c_out);
+                }
+            }
+            first += columns;
+        }
+        let (images, rows) = bands.get(band);
+        // Rows of the result in the band.
+        let height = g.h.output.min(rows.end * STEP) - rows.start * STEP;
+        bands.each(band, |tile, image, row, column| {
+            let (row, column) = ((row - rows.start) * STEP, column * STEP);
+            let to_image = Tile { height, width: g.w.output, channels: g.c_out, row, column };
+            let len = height * g.w.output * g.c_out;
+            let y = &mut y[(image - images.start) * len..][..len];
+            to_image.write(simd, &sums[tile * c_out..], to, bias, y);
+        });
+    }
+}
+
+/// Where a tile of the result goes in (a part of) an image.
+struct Tile {
+    height: usize,
+    width: usize,
+    channels: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Tile {
+    /// From sums at the points, `step` apart, to pixels.
+    #[inline(always)]
+    fn write<S: Simd, T: Lanes>(&self, simd: S, sums: &[T], step: usize, bias: &[T], y: &mut [T]) {
+        let lanes = width::<S, T>();
+        let padded = self.channels.next_multiple_of(lanes);
+        assert_eq!(y.len(), self.height * self.width * self.channels);
+        assert!((POINTS - 1) * step + padded <= sums.len() && bias.len() >= padded);
+        let inside = self.row + STEP <= self.height && self.column + STEP <= self.width;
+        let (sums, out) = (sums.as_ptr(), y.as_mut_ptr());
+        for c in (0..self.channels).step_by(lanes) {
+            // SAFETY: `padded` elements follow each point, as just asserted.
+            let load = |i: usize, j: usize| unsafe { sums.add((i * SIDE + j) * step + c).cast::<T::V<S>>().read_unaligned() };
+            // SAFETY: `bias` has `padded` elements.
+            let bias = unsafe { bias.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
+            let first = (self.row * self.width + self.column) * self.channels + c;
+            if inside && c + lanes <= self.channels {
+                both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
+                    // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes`, lie in `y`.
+                    unsafe {
+                        let p = out.add(first + (i * self.width + j) * self.channels);
+                        p.cast::<T::V<S>>().write_unaligned(T::plus(simd, v, bias));
+                    }
+                });
+            } else {
+                both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
+                    if self.row + i < self.height && self.column + j < self.width {
+                        // SAFETY: a pixel of `y`, and the rest of its channels.
+                        unsafe {
+                            let p = out.add(first + (i * self.width + j) * self.channels);
+                            store_part::<S, T>(p, T::plus(simd, v, bias), self.channels - c);
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// `dw[kh, kw, ci, co] = Σ x[b, i - p + kh, j - p + kw, ci] grad[b, i, j, co]`, for the geometry of the convolution.
+///
+/// Bands are summed within at most 16 parts in order, the parts then in order: the same bits for any number of threads.
+pub(super) struct WeightGradient<'a, T> {
+    pub(super) g: &'a Geometry,
+    pub(super) x: &'a [T],
+    pub(super) grad: &'a [T],
+    pub(super) dw: &'a mut [T],
+}
+
+/// Tiles of a part of the weight gradient at least: each part's sums are written and read once more.
+const PART: usize = 96;
+
+impl<T: Lanes> WithSimd for WeightGradient<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let WeightGradient { g, x, grad, dw } = self;
+        let padded = g.c_out.next_multiple_of(width::<S, T>());
+        let bands = Bands::new(g);
+        let count = bands.count();
+        let parts = (bands.batch * bands.h * bands.w / PART).clamp(2, 16).min(count).max(1);
+        let per_part = count.div_ceil(parts);
+        let size = POINTS * g.c_in * padded;
+        let mut partial = Scratch::<T>::new(parts * size);
+        par::pieces(partial.as_mut_slice(), size, g.cost(), |part, sums| {
+            sums.fill(T::ZERO);
+            let range = part * per_part..count.min((part + 1) * per_part);
+            simd.vectorize(GradientBands { simd, g, bands, range, x, grad, sums });
+        });
+        // Input channels of a job, and each job's part of the gradient of every tap.
+        let rows = (par::PIECE / (POINTS * padded)).max(1);
+        let mut taps: Vec<_> = dw.chunks_exact_mut(g.c_in * g.c_out).map(|tap| tap.chunks_mut(rows * g.c_out)).collect();
+        let jobs = g.c_in.div_ceil(rows);
+        let mut jobs: Vec<Vec<&mut [T]>> =
+            (0..jobs).map(|_| taps.iter_mut().map(|tap| tap.next().expect("one part of each tap")).collect()).collect();
+        let partial = partial.as_slice();
+        par::pieces(&mut jobs, 1, parts * size, |job, out| {
+            let (first, out) = (job * rows, &mut out[0]);
+            simd.vectorize(GatherTaps { simd, g, partial, size, first, out });
+        });
+    }
+}
+
+/// Adds a range of bands to `[POINTS, C_in, C_out padded]`.
+struct GradientBands<'a, S, T> {
+    simd: S,
+    g: &'a Geometry,
+    bands: Bands,
+    range: Range<usize>,
+    x: &'a [T],
+    grad: &'a [T],
+    sums: &'a mut [T],
+}
+
+impl<S: Simd, T: Lanes> NullaryFnOnce for GradientBands<'_, S, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let GradientBands { simd, g, bands, range, x, grad, sums } = self;
+        let lanes = width::<S, T>();
+        let (c_in, c_out) = (g.c_in.next_multiple_of(lanes), g.c_out.next_multiple_of(lanes));
+        let (from, to) = (apart::<T>(bands.tiles() * c_in), apart::<T>(bands.tiles() * c_out));
+        let mut scratch = Scratch::<T>::new(POINTS * (from + to));
+        let (images, gradients) = scratch.as_mut_slice().split_at_mut(POINTS * from);
+        let len = g.h.output * g.w.output * g.c_out;
+        for band in range {
+            let tiles = bands.each(band, |tile, image, row, column| {
+                patch(g, x, image, row, column).spread::<S, Image, SIDE>(simd, &mut images[tile * c_in..], from);
+                let gradient = Patch {
+                    image: &grad[image * len..][..len],
+                    height: g.h.output,
+                    width: g.w.output,
+                    channels: g.c_out,
+                    top: (row * STEP) as isize,
+                    left: (column * STEP) as isize,
+                };
+                gradient.spread::<S, Gradient, STEP>(simd, &mut gradients[tile * c_out..], to);
+            });
+            for point in 0..POINTS {
+                let a = Left { data: &images[point * from..][..from], rows: g.c_in, k: tiles, row: 1, step: c_in };
+                let b = &gradients[point * to..][..to];
+                let c = &mut sums[point * g.c_in * c_out..][..g.c_in * c_out];
+                let mut first = 0;
+                while first < c_out {
+                    if first + 2 * lanes <= c_out {
+                        product::<S, T, 2, true>(simd, a, &b[first..], c_out, &mut c[first..], c_out);
+                        first += 2 * lanes;
+                    } else {
+                        product::<S, T, 1, true>(simd, a, &b[first..], c_out, &mut c[first..], c_out);
+                        first += lanes;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sum over the parts of some input channels, from the points to the taps.
+struct GatherTaps<'a, 'b, S, T> {
+    simd: S,
+    g: &'a Geometry,
+    /// `[parts][POINTS][C_in][C_out padded]`.
+    partial: &'a [T],
+    size: usize,
+    first: usize,
+    /// `[TAPS²][rows, C_out]`.
+    out: &'a mut [&'b mut [T]],
+}
+
+impl<S: Simd, T: Lanes> NullaryFnOnce for GatherTaps<'_, '_, S, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let GatherTaps { simd, g, partial, size, first, out } = self;
+        let lanes = width::<S, T>();
+        let padded = g.c_out.next_multiple_of(lanes);
+        let rows = out[0].len() / g.c_out;
+        assert!(out.iter().all(|tap| tap.len() == rows * g.c_out) && (first + rows) * padded * POINTS <= size);
+        for row in 0..rows {
+            for c in (0..g.c_out).step_by(lanes) {
+                both_axes::<S, T, Taps, SIDE, TAPS>(
+                    simd,
+                    |i, j| {
+                        let at = ((i * SIDE + j) * g.c_in + first + row) * padded + c;
+                        let mut sum = T::splat(simd, T::ZERO);
+                        for part in partial.chunks_exact(size) {
+                            debug_assert!(at + lanes <= part.len());
+                            // SAFETY: a row of `padded` elements of this part's sums.
+                            sum = T::plus(simd, sum, unsafe { part.as_ptr().add(at).cast::<T::V<S>>().read_unaligned() });
+                        }
+                        sum
+                    },
+                    |i, j, v| {
+                        let out = &mut out[i * TAPS + j][row * g.c_out + c..(row + 1) * g.c_out];
+                        // SAFETY: the rest of this row.
+                        unsafe { store_part::<S, T>(out.as_mut_ptr(), v, out.len()) };
+                    },
+                );
+            }
+        }
+    }
+}
