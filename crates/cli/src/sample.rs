@@ -16,7 +16,7 @@ use crate::progress::{Progress, duration};
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --movie seven.gif\n  \
+    after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --guidance 2 --movie seven.gif\n  \
                         fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500\n  \
                         fokker sample runs/glyphs --solver ddim --set solver.eta=0.5 --grid karras --set grid.spacing.rho=5"
 )]
@@ -37,6 +37,10 @@ pub(crate) struct Sample {
     /// The class to draw: a number, `all` for one after the other, or `none` [default: all].
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
+    /// Scale of classifier-free guidance: 1 is the conditional model, more follows the class more strictly at twice the network
+    /// calls; for models trained with `objective.label_dropout` [default: the run's].
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    guidance: Option<f64>,
     /// The solver (see `fokker list solvers`) [default: the run's].
     #[arg(long)]
     solver: Option<String>,
@@ -132,6 +136,9 @@ impl Sample {
         } else {
             (load_model(&self.model)?, SampleSection::default(), PathBuf::from("."))
         };
+        if let Some(scale) = self.guidance {
+            section.guidance.scale = scale;
+        }
         let sampler = &mut section.sampler;
         if let Some(name) = &self.solver {
             sampler.solver = SolverConfig::from_kind(name).ok_or_else(|| unknown("--solver", name, SolverConfig::KINDS))?;

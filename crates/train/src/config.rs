@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fokker_data::DataConfig;
+use fokker_guidance::Guidance;
 use fokker_models::{ModelConfig, NetworkConfig};
 use fokker_nn::{AdamConfig, EmaConfig, Schedule};
 use fokker_sde::{Preconditioning, SdeConfig};
@@ -117,6 +118,8 @@ pub struct SampleSection {
     pub count: usize,
     /// Samples per batch.
     pub batch: usize,
+    /// Classifier-free guidance, for conditional models trained with `objective.label_dropout`; default none.
+    pub guidance: Guidance,
     /// Solver, time grid and thresholding.
     pub sampler: SamplerConfig,
 }
@@ -150,7 +153,7 @@ impl Default for SampleSection {
         // EDM's sampler (Karras et al. 2022, algorithm 1): 35 network calls.
         let grid = GridConfig { steps: 18, spacing: Karras::default().into(), ..GridConfig::default() };
         let sampler = SamplerConfig { solver: Heun::default().into(), grid, ..SamplerConfig::default() };
-        SampleSection { every: 0, count: 64, batch: 64, sampler }
+        SampleSection { every: 0, count: 64, batch: 64, guidance: Guidance::default(), sampler }
     }
 }
 
@@ -271,6 +274,11 @@ impl RunConfig {
             }
             _ => {}
         }
+        self.sample.guidance.check().map_err(|e| TrainError::config(origin, format!("sample.{e}")))?;
+        if self.sample.guidance.scale != 1.0 && !(self.model.conditional && self.objective.label_dropout > 0.0) {
+            let expected = "1 unless `model.conditional` and `objective.label_dropout` above 0: guidance needs the null class";
+            return bad("sample.guidance.scale", expected, self.sample.guidance.scale.to_string());
+        }
         self.objective.check(origin)
     }
 }
@@ -338,6 +346,8 @@ mod tests {
         assert!(message("train.steps=0").contains("`train.steps`: expected at least 1"));
         assert!(message("train.learning_rate=-1.0").contains("train.learning_rate"));
         assert!(message("sample.sampler.solver.kind='magic'").contains("magic"));
+        assert!(message("sample.guidance.scale=2.0").contains("label_dropout"));
+        assert!(message("sample.guidance.noise=[2.0, 1.0]").contains("`noise`"));
         assert!(message("nonsense").contains("expected key.path=value"));
         assert!(RunConfig::recipe("nonesuch").unwrap_err().to_string().contains("moons"));
     }

@@ -1,7 +1,8 @@
 //! Drawing samples from a model, with classes.
 
+use fokker_guidance::{ClassifierFree, Guidance};
 use fokker_models::DiffusionModel;
-use fokker_sde::Cond;
+use fokker_sde::{Cond, Counted, Counter};
 use fokker_solve::{Observer, SamplerConfig, Samples};
 use fokker_tensor::Noise;
 
@@ -29,6 +30,8 @@ pub struct Generate {
     pub count: usize,
     /// Samples per batch. Samples do not depend on it, except for rounding.
     pub batch: usize,
+    /// Classifier-free guidance, where samples have a class.
+    pub guidance: Guidance,
     /// Solver, grid and thresholding.
     pub sampler: SamplerConfig,
     /// Seed of the noise.
@@ -43,6 +46,7 @@ impl Generate {
         Generate {
             count: section.count,
             batch: section.batch,
+            guidance: section.guidance,
             sampler: section.sampler.clone(),
             seed,
             classes: if model.config.classes.is_some() { Classes::Cycle } else { Classes::Unconditional },
@@ -63,9 +67,21 @@ impl Generate {
 /// Draws samples `[count, ...]`.
 ///
 /// # Errors
-/// If the solver, grid and process do not go together, or the model's output is not finite.
+/// If the solver, grid and process do not go together, the guidance makes no sense or has no classes to guide between, or the model's
+/// output is not finite.
 pub fn generate(model: &DiffusionModel, request: &Generate, observers: &mut [&mut dyn Observer]) -> Result<Samples, TrainError> {
-    let sampler = request.sampler.build(model)?;
+    let config = |problem: String| TrainError::config("sampling", problem);
+    let null = match model.config.classes {
+        None if request.guidance.scale != 1.0 => {
+            return Err(config("guidance: this model was trained without classes".to_owned()));
+        }
+        classes => classes.unwrap_or(0) as u32,
+    };
+    // The network's runs are what is counted, of which guidance makes two for one answer.
+    let counter = Counter::new();
+    let counted = Counted::new(model, counter.clone());
+    let guided = ClassifierFree::new(counted, null, request.guidance).map_err(|e| config(e.to_string()))?;
+    let sampler = request.sampler.build(&guided)?.counter(counter);
     let (cond, noise) = (request.condition(model), Noise::new(request.seed, STREAM));
     let shape = &model.config.sample_shape;
     Ok(sampler.sample_many(request.count, request.batch, shape, &cond, noise, 0, observers)?)

@@ -19,7 +19,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fokker-guidance", &["fokker-tensor", "fokker-sde"]),
     (
         "fokker-train",
-        &["fokker-tensor", "fokker-nn", "fokker-sde", "fokker-models", "fokker-solve", "fokker-data", "fokker-metrics"],
+        &[
+            "fokker-tensor",
+            "fokker-nn",
+            "fokker-sde",
+            "fokker-models",
+            "fokker-solve",
+            "fokker-guidance",
+            "fokker-data",
+            "fokker-metrics",
+        ],
     ),
     ("fokker", LIBRARIES),
     ("conformance", &["fokker", "*"]),

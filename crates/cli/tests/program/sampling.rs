@@ -46,6 +46,18 @@ fn a_class_changes_the_samples_and_none_is_not_a_class() {
 }
 
 #[test]
+fn guidance_moves_samples_with_a_class_and_is_refused_without() {
+    let out = Place::new();
+    let of = |more: &[&str]| sample(&TRAINED.glyphs, &out, &[&["-n", "3", "--steps", "4"], more].concat()).1;
+    assert_eq!(of(&[]), of(&["--guidance", "1"]));
+    assert_ne!(of(&[]), of(&["--guidance", "2"]));
+    assert_eq!(of(&["--class", "none"]), of(&["--guidance", "0"]));
+    let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
+    out.refuse(&["sample", moons.to_str().unwrap(), "--guidance", "2", "--out", "y.npy"], 2, &["without classes"]);
+    out.refuse(&["sample", glyphs.to_str().unwrap(), "--guidance", "inf", "--out", "y.npy"], 2, &["`scale`"]);
+}
+
+#[test]
 fn a_setting_of_the_sampler_changes_the_samples_and_a_wrong_one_is_refused() {
     let out = Place::new();
     let of = |more: &[&str]| sample(&TRAINED.moons, &out, &[&["-n", "4", "--steps", "6", "--solver", "ddim"], more].concat()).1;
