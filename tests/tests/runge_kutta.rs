@@ -103,13 +103,9 @@ fn one_two_and_three_steps_work_with_every_deterministic_solver() {
         let point = Point(sde.clone());
         for solver in solvers(Kind::Ode) {
             for steps in [1, 2, 3] {
-                let t_max = Some(latest_start(&solver, &sde));
-                let config = GridConfig { steps, spacing: Karras::default().into(), t_max, ..GridConfig::default() };
-                let config = if sde.alpha(t_max.unwrap()) > 0.0 {
-                    config
-                } else {
-                    GridConfig { spacing: Uniform::default().into(), ..config }
-                };
+                let t_max = latest_start(&solver, &sde);
+                let spacing = if sde.alpha(t_max) > 0.0 { Karras::default().into() } else { Uniform::default().into() };
+                let config = GridConfig { steps, spacing, t_max: Some(t_max), ..GridConfig::default() };
                 let grid = config.build(&sde).unwrap();
                 let run = |model: &dyn Denoiser| {
                     let sampler = Sampler::new(model, solver.clone(), grid.clone()).unwrap().state(Dtype::F64);
