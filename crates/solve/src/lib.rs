@@ -39,6 +39,7 @@ mod combine;
 mod error;
 pub mod grid;
 mod observer;
+pub mod optimise;
 mod sampler;
 mod solver;
 mod solvers;
@@ -49,6 +50,7 @@ pub use combine::combine;
 pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
 pub use observer::{Observer, Step};
+pub use optimise::{FittedGrid, GridFit, optimise_grid};
 pub use sampler::{Sampler, SamplerConfig, Samples, StateDtype};
 pub use solver::{Context, Family, Kind, Solver, Stepper, noise_step};
 pub use solvers::{

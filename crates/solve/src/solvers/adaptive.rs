@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! E = √(mean of (e/δ)²)        δ = max(atol, rtol max(|x_low|, |x_t|))        x_low = x_s − e
-//! factor = 1 + arctan(E_n^{−(p+i+d)/k} E_{n−1}^{(p+2d)/k} E_{n−2}^{−d/k} − 1)      e is of order k in the step
+//! factor = 1 + arctan(safety E_n^{−(p+i+d)/k} E_{n−1}^{(p+2d)/k} E_{n−2}^{−d/k} − 1)      e is of order k in the step
 //! ```
 //!
-//! A step is accepted if `factor ≥ accept`, which is about `E ≤ accept^{−k}`, and tried again otherwise; the next is `factor` times as
-//! long either way (Söderlind 2003, doi:10.1145/641876.641877, for the exponents; Söderlind & Wang 2006,
+//! A step is accepted if `factor ≥ accept`, which is about `E ≤ 1` with the defaults, and tried again otherwise; the next is `factor` times as long
+//! either way (Söderlind 2003, doi:10.1145/641876.641877, for the exponents; Söderlind & Wang 2006,
 //! doi:10.1016/j.cam.2005.03.008, for the smooth limit; k-diffusion has the same rule). `p = d = 0` is the rule of Lu et al. 2022
 //! (arXiv:2206.00927), appendix C, up to the limit. `E_{n−1}` and `E_{n−2}` are of accepted steps.
 //!
@@ -46,13 +46,16 @@ pub struct Control {
     pub atol: f64,
     /// Whose error, default each sample's.
     pub per: Per,
-    /// The proportional coefficient `p`, default 0.
+    /// The proportional coefficient `p`, default 0.4: with `i = 0.3`, steps grow slowly after errors that were small by chance. k-diffusion
+    /// has 0.
     pub p: f64,
-    /// The integral coefficient `i`, default 1.
+    /// The integral coefficient `i`, default 0.3. k-diffusion has 1.
     pub i: f64,
     /// The derivative coefficient `d`, default 0.
     pub d: f64,
-    /// The smallest factor at which a step is accepted, in `(0, 1]`, default 0.81.
+    /// How much shorter than the estimate allows the next step is, in `(0, 1]`, default 0.9. k-diffusion has 1.
+    pub safety: f64,
+    /// The smallest factor at which a step is accepted, in `(0, 1]`, default 0.9. k-diffusion has 0.81.
     pub accept: f64,
     /// The length of the first step in the method's variable (`ln(α/σ)` for DPM-Solver), default a hundredth of the way.
     pub first: Option<f64>,
@@ -62,7 +65,18 @@ pub struct Control {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { rtol: 1e-3, atol: 1e-4, per: Per::default(), p: 0.0, i: 1.0, d: 0.0, accept: 0.81, first: None, max_steps: 10_000 }
+        Self {
+            rtol: 1e-3,
+            atol: 1e-4,
+            per: Per::default(),
+            p: 0.4,
+            i: 0.3,
+            d: 0.0,
+            safety: 0.9,
+            accept: 0.9,
+            first: None,
+            max_steps: 10_000,
+        }
     }
 }
 
@@ -82,8 +96,10 @@ impl Control {
         if !(0.0 < self.i && self.i <= 1.0) {
             return bad("control.i", format!("a number in (0, 1], found {}", self.i));
         }
-        if !(0.0 < self.accept && self.accept <= 1.0) {
-            return bad("control.accept", format!("a number in (0, 1], found {}", self.accept));
+        for (field, value) in [("control.safety", self.safety), ("control.accept", self.accept)] {
+            if !(0.0 < value && value <= 1.0) {
+                return bad(field, format!("a number in (0, 1], found {value}"));
+            }
         }
         if let Some(first) = self.first
             && !(first > 0.0 && first.is_finite())
@@ -261,13 +277,13 @@ impl Walk {
 
     /// Whether sample `i` takes its step of error `size`; either way, how long the next one is.
     fn decide(&mut self, i: usize, to: &Try, size: f64) -> bool {
-        let (k, Control { p, i: integral, d, accept, .. }) = (self.method.error_order(), self.control.clone());
+        let (k, Control { p, i: integral, d, safety, accept, .. }) = (self.method.error_order(), self.control.clone());
         let sample = &mut self.samples[i];
         // A step that left the range of numbers is a step that was far too long.
         let now = if size.is_finite() { 1.0 / (size + 1e-8) } else { 0.0 };
         let [one, two] = sample.before.unwrap_or([now, now]);
         let raw = now.powf((p + integral + d) / k) * one.powf(-(p + 2.0 * d) / k) * two.powf(d / k);
-        let factor = 1.0 + (raw - 1.0).atan();
+        let factor = 1.0 + (safety * raw - 1.0).atan();
         let accepted = factor >= accept;
         // A step that the interval cut short says little about longer ones.
         sample.h = if to.cut && accepted { sample.h.max(to.length * factor) } else { to.length * factor };

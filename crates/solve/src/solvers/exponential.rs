@@ -34,7 +34,8 @@ use crate::solver::Context;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prediction {
-    /// The noise `ε̂`. It says nothing of the data where `α = 0`: no trajectory can start there.
+    /// The noise `ε̂`. It says nothing of the data where `α = 0`: no trajectory can start there. Long steps from high noise, as on grids
+    /// of two or three, divide its errors by a small `α`: for those use the data.
     Noise,
     /// The clean sample `x̂₀`.
     #[default]
