@@ -36,7 +36,7 @@
 //! distribution and are right together with all others, but not with each other.
 
 use super::{Noise, box_muller, mix};
-use crate::element::{Dtype, Element};
+use crate::element::Dtype;
 use crate::par;
 use crate::tensor::{Tensor, by_dtype, count};
 
@@ -49,6 +49,16 @@ const DEPTH: u32 = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brownian {
     noise: Noise,
+}
+
+/// Where paths are at one time, and all that increments between it and other times need.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// `ln τ` of all samples, or of each.
+    log_times: Vec<f64>,
+    /// `W(τ)` and `∫₀^τ W`, `[B, ...]` in `f64`.
+    value: Tensor,
+    integral: Tensor,
 }
 
 /// What a path does between two times, as two independent standard normal numbers `ξ`, `ζ` for each element. With `h` the
@@ -71,92 +81,94 @@ impl Brownian {
         Self { noise: Noise { seed: noise.seed, stream: mix(noise.stream) ^ 0x6272_6f77_6e69_616e } }
     }
 
-    /// What the paths of a batch do between the times `τ₁ < τ₂`, given by their logarithms (`−∞` is time 0): one pair for
-    /// all samples, or one for each. Of shape `[B, ...]`; sample `i` has index `first_sample + i`. Where `τ₁ = τ₂` the
-    /// answer is 0. About 50 pairs of normal numbers per element.
+    /// The paths of a batch, `[B, ...]`, at times given by their logarithms (`−∞` is time 0): one for all samples, or one for each.
+    /// Sample `i` has index `first_sample + i`. Costs 25 pairs of normal numbers per element.
     ///
     /// # Panics
-    /// If the shape is empty, the lists have neither one entry nor `B`, times do not increase, or one is above `e⁶⁴`.
+    /// If the shape is empty, the list has neither one entry nor `B`, or a time is above `e⁶⁴` or not a number.
     #[track_caller]
-    pub fn increment(self, shape: &[usize], first_sample: u64, log_times: &[(f64, f64)], dtype: Dtype) -> Increment {
+    pub fn at(self, shape: &[usize], first_sample: u64, log_times: &[f64]) -> Point {
         assert!(!shape.is_empty(), "brownian: the shape needs a sample axis");
         let (batch, each) = (shape[0], count(&shape[1..]));
-        assert!(
-            log_times.len() == 1 || log_times.len() == batch,
-            "brownian: {} pairs of times for a batch of shape {shape:?}",
-            log_times.len()
-        );
+        let times = log_times.len();
+        assert!(times == 1 || times == batch, "brownian: {times} times for a batch of shape {shape:?}");
         assert!(each.div_ceil(2) <= u32::MAX as usize, "brownian: {each} elements per sample");
-        let pairs: Vec<Pair> = log_times.iter().map(|&(from, to)| Pair::new(from, to)).collect();
+        if let Some(log) = log_times.iter().find(|log| log.is_nan() || **log > LIMIT) {
+            panic!("brownian: time is at most e^{LIMIT}, got ln τ = {log}");
+        }
+        let log_times: Vec<f64> = log_times.iter().map(|log| log.max(-LIMIT)).collect();
+        let descents: Vec<Vec<Split>> = log_times.iter().map(|&log| descent(log)).collect();
         let key = self.noise.key();
-        let both = by_dtype!(dtype, T => Tensor::build(&[batch, 2, each], |out: &mut [T]| {
+        let both = Tensor::build(&[batch, 2, each], |out: &mut [f64]| {
             par::pieces(out, 2 * each.max(1), 64 * 2 * out.len(), |i, out| {
-                let pair = &pairs[if pairs.len() == 1 { 0 } else { i }];
-                let (value, area) = out.split_at_mut(each);
-                for (block, (value, area)) in value.chunks_mut(2).zip(area.chunks_mut(2)).enumerate() {
-                    pair.fill(|node| Noise::words(key, first_sample + i as u64, node, block as u32), value, area);
+                let splits = &descents[if descents.len() == 1 { 0 } else { i }];
+                let (value, integral) = out.split_at_mut(each);
+                for (block, (value, integral)) in value.chunks_mut(2).zip(integral.chunks_mut(2)).enumerate() {
+                    // A block of four words at each node: two normal numbers for each of two elements.
+                    let normal = |node: u32| {
+                        let words = Noise::words(key, first_sample + i as u64, node, block as u32);
+                        [box_muller(words[0], words[1]), box_muller(words[2], words[3])]
+                    };
+                    let mut walk = Walk::root(normal(0));
+                    splits.iter().for_each(|split| walk.step(split, normal(split.node)));
+                    value.copy_from_slice(&walk.value[..value.len()]);
+                    integral.copy_from_slice(&walk.integral[..integral.len()]);
                 }
             });
-        }));
+        });
         let part = |i: usize| both.slice(1, i..i + 1).reshape(shape);
-        Increment { value: part(0), area: part(1) }
+        Point { log_times, value: part(0), integral: part(1) }
     }
-}
 
-/// The two times of an increment.
-struct Pair {
-    from: Vec<Split>,
-    to: Vec<Split>,
-    /// The number of splits that both descents share.
-    shared: usize,
-    /// The time between.
-    h: f64,
-}
-
-impl Pair {
+    /// What the paths of a batch do between times: [`at`](Self::at) twice.
+    ///
+    /// # Panics
+    /// As [`at`](Self::at) and [`Point::until`] do.
     #[track_caller]
-    fn new(from: f64, to: f64) -> Self {
-        assert!(from <= to, "brownian: times must increase, got ln τ = {from} and {to}");
-        assert!(to <= LIMIT, "brownian: time is at most e^{LIMIT}, got ln τ = {to}");
-        let (from, to) = (from.max(-LIMIT), to.max(-LIMIT));
-        let h = if from == -LIMIT { time(to) } else { from.exp() * (to - from).exp_m1() };
-        let (from, to) = (descent(from), descent(to));
-        // The last split of a descent is at its own time.
-        let shared =
-            from.iter().zip(&to).take(DEPTH as usize).take_while(|(a, b)| a.node == b.node && a.right == b.right).count();
-        Self { from, to, shared, h }
-    }
-
-    /// Writes `ξ` and `ζ` of up to two elements, whose numbers are `words` at each node.
-    fn fill<T: Element>(&self, words: impl Fn(u32) -> [u32; 4], value: &mut [T], area: &mut [T]) {
-        if self.h == 0.0 {
-            value.fill(T::of(0.0));
-            area.fill(T::of(0.0));
-            return;
-        }
-        let normal = |node: u32| {
-            let words = words(node);
-            [box_muller(words[0], words[1]), box_muller(words[2], words[3])]
+    pub fn increment(self, shape: &[usize], first_sample: u64, log_times: &[(f64, f64)], dtype: Dtype) -> Increment {
+        let at = |pick: fn(&(f64, f64)) -> f64| {
+            let times: Vec<f64> = log_times.iter().map(pick).collect();
+            self.at(shape, first_sample, &times)
         };
-        let mut walk = Walk::root(normal(0));
-        for split in &self.from[..self.shared] {
-            walk.step(split, normal(split.node));
-        }
-        let (mut from, mut to) = (walk.clone(), walk);
-        for split in &self.from[self.shared..] {
-            from.step(split, normal(split.node));
-        }
-        for split in &self.to[self.shared..] {
-            to.step(split, normal(split.node));
-        }
-        let h = self.h;
-        for (i, (value, area)) in value.iter_mut().zip(area).enumerate() {
-            let w = to.value[i] - from.value[i];
-            let z = to.integral[i] - from.integral[i] - h * from.value[i];
-            *value = T::of(w / h.sqrt());
-            *area = T::of((z - 0.5 * h * w) / (h * h * h / 12.0).sqrt());
-        }
+        at(|pair| pair.0).until(&at(|pair| pair.1), dtype)
     }
+}
+
+impl Point {
+    /// What the paths do from here until a later time, `[B, ...]`. Where no time is between, the answer is 0.
+    ///
+    /// # Panics
+    /// If time runs backwards, or the points are not of the same samples.
+    #[track_caller]
+    pub fn until(&self, later: &Point, dtype: Dtype) -> Increment {
+        assert_eq!(self.value.shape(), later.value.shape(), "brownian: points of different batches");
+        let (batch, times) = (self.value.dim(0), self.log_times.len().max(later.log_times.len()));
+        let pick = |times: &[f64], i: usize| times[if times.len() == 1 { 0 } else { i }];
+        let lengths: Vec<f64> = (0..times)
+            .map(|i| {
+                let (from, to) = (pick(&self.log_times, i), pick(&later.log_times, i));
+                assert!(from <= to, "brownian: times must increase, got ln τ = {from} and {to}");
+                length(from, to)
+            })
+            .collect();
+        let each = self.value.len() / batch.max(1);
+        let [w_1, z_1, w_2, z_2] = [&self.value, &self.integral, &later.value, &later.integral].map(Tensor::as_slice::<f64>);
+        let build = |f: &dyn Fn(f64, f64, f64) -> f64| {
+            by_dtype!(dtype, T => Tensor::build(self.value.shape(), |out: &mut [T]| {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let h = pick(&lengths, i / each);
+                    let w = w_2[i] - w_1[i];
+                    *out = if h == 0.0 { 0.0 } else { f(h, w, z_2[i] - z_1[i] - h * w_1[i]) as T };
+                }
+            }))
+        };
+        Increment { value: build(&|h, w, _| w / h.sqrt()), area: build(&|h, w, z| (z - 0.5 * h * w) / (h * h * h / 12.0).sqrt()) }
+    }
+}
+
+/// The time between two logarithms, without its cancellation.
+fn length(from: f64, to: f64) -> f64 {
+    if from <= -LIMIT { time(to) } else { from.exp() * (to - from).exp_m1() }
 }
 
 /// `τ` of a logarithm, where the lower limit is time 0.
@@ -204,7 +216,6 @@ struct Split {
 
 impl Split {
     fn new(node: u32, a: f64, c: f64, b: f64, right: bool) -> Self {
-        let length = |from: f64, to: f64| if from <= -LIMIT { time(to) } else { from.exp() * (to - from).exp_m1() };
         let (h, h_1, h_2) = (length(a, b), length(a, c), length(c, b));
         let (p, q) = (h_1 / h, h_2 / h);
         let cube = p * p * p;

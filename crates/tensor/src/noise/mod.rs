@@ -6,7 +6,7 @@
 mod brownian;
 mod philox;
 
-pub use brownian::{Brownian, Increment};
+pub use brownian::{Brownian, Increment, Point};
 use ndarray_rand::rand::RngCore;
 pub use philox::philox4x32_10;
 
