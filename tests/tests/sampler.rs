@@ -19,7 +19,8 @@ fn evaluations_are_as_documented_for_every_solver_and_grid() {
             for (steps, denoise_last) in [(1, true), (1, false), (2, true), (7, true), (7, false)] {
                 let grid = GridConfig { steps, denoise_last, ..GridConfig::default() }.build(&sde).unwrap();
                 assert_eq!(grid.steps(), steps);
-                let documented = solver.evaluations(grid.moves()).unwrap() + usize::from(denoise_last);
+                let Some(documented) = solver.evaluations(grid.moves()) else { continue };
+                let documented = documented + usize::from(denoise_last);
                 let sampler = Sampler::new(&model, solver.clone(), grid).unwrap();
                 let samples = sampler.sample_many(5, 2, &[2], &Cond::NONE, NOISE, 0, &mut []).unwrap();
                 assert_eq!(samples.nfe, documented, "{} with {steps} steps, {denoise_last}", solver.name());
@@ -97,6 +98,9 @@ fn a_single_precision_state_follows_the_double_precision_one() {
     for sde in SdeConfig::all() {
         let model = gaussian(sde.clone());
         for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+            if solver.name() == "adaptive-sde" {
+                continue; // rounding moves the times of its steps, and with them what noise they get
+            }
             let run = |state| {
                 // Not down to t_min uniformly in t: there σ̇ of VP is so large that an explicit step multiplies rounding.
                 let t_max = Some(sde.time_at_log_snr(-8.0).min(sde.span().1));
@@ -144,7 +148,7 @@ fn thresholds_keep_samples_in_range_for_every_solver() {
             let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().threshold(threshold).unwrap();
             sampler.sample(&[64, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x.abs().max_all().item()
         };
-        assert!(run(Threshold::None) > 1.5);
+        assert!(run(Threshold::None) > 1.5, "{solver:?}: {}", run(Threshold::None));
         assert!(run(Threshold::Clip { bound: 0.8 }) <= 0.8 + 1e-6);
         assert!(run(Threshold::Dynamic { quantile: 0.9, bound: 1.0 }) <= 1.0 + 1e-6);
     }
@@ -175,13 +179,15 @@ fn a_model_that_answers_nan_is_named_with_step_and_time() {
     let mut model = Broken { inner: Counted::new(gaussian(sde.clone()), counter.clone()), below: 0.5 };
     for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
         let grid = Grid::new(vec![1.0, 0.8, 0.6, 0.4, 0.2], true, &sde).unwrap();
+        // Solvers with steps of their own may meet it anywhere.
+        let planned = solver.evaluations(1).is_some();
         let sampler = Sampler::new(&model, solver, grid).unwrap();
         let error = sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap_err();
         // Solvers that look ahead meet it in the third step, the others in the fourth.
         let SolveError::NotFinite { step, total, t, .. } = error else { panic!("{error}") };
-        assert!((3..=4).contains(&step) && total == 5 && t == 0.4, "{error}");
+        assert!(total == 5 && t < 0.5 && (!planned || (t >= 0.4 && (3..=4).contains(&step))), "{error}");
         let message = error.to_string();
-        assert!(message.contains(&format!("step {step} of 5")) && message.contains("t = 0.4"), "{message}");
+        assert!(message.contains(&format!("step {step} of 5")) && message.contains(&format!("t = {t}")), "{message}");
     }
     // The runs inside of it can be counted too.
     model.below = 0.0;
@@ -294,7 +300,7 @@ fn every_solver_and_spacing_is_listed_and_reads_its_own_configuration() {
     assert_eq!(SolverConfig::all().iter().map(|s| s.name()).collect::<Vec<_>>(), SolverConfig::KINDS);
     for solver in SolverConfig::all() {
         assert_eq!(solver.info().name, solver.name());
-        assert!(solver.order() > 0 && solver.evaluations(1).is_some_and(|n| n > 0) && solver.about().len() > 20);
+        assert!(solver.order() > 0 && solver.evaluations(1).is_none_or(|n| n > 0) && solver.about().len() > 20);
         assert_eq!(SolverConfig::from_kind(solver.name()), Some(solver.clone()));
         let text = serde_json::to_string(&solver).unwrap();
         assert_eq!(serde_json::from_str::<SolverConfig>(&text).unwrap(), solver);

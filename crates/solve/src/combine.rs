@@ -44,6 +44,41 @@ fn in_place<T: Element>(a: f64, mut x: Tensor, terms: &[(f64, &Tensor)]) -> Tens
     x
 }
 
+/// The same with coefficients of its own for each sample of `x`, `[B, ...]`; not recorded.
+///
+/// # Panics
+/// If shapes or types differ, or there are not `B` coefficients.
+#[track_caller]
+pub(crate) fn combine_each(a: &[f64], x: Tensor, terms: &[(&[f64], &Tensor)]) -> Tensor {
+    let batch = x.dim(0);
+    for (c, y) in terms {
+        assert_eq!(x.shape(), y.shape(), "combine: shapes {:?} and {:?}", x.shape(), y.shape());
+        assert_eq!(x.dtype(), y.dtype(), "combine: types {} and {}", x.dtype(), y.dtype());
+        assert_eq!(c.len(), batch, "combine: {} coefficients for a batch of {batch}", c.len());
+    }
+    assert_eq!(a.len(), batch, "combine: {} coefficients for a batch of {batch}", a.len());
+    match (x.device(), x.dtype()) {
+        (Device::Cpu, Dtype::F32) => each_in_place::<f32>(a, x, terms),
+        (Device::Cpu, Dtype::F64) => each_in_place::<f64>(a, x, terms),
+    }
+}
+
+fn each_in_place<T: Element>(a: &[f64], mut x: Tensor, terms: &[(&[f64], &Tensor)]) -> Tensor {
+    let size = x.len() / a.len().max(1);
+    x.update::<T>(|x| {
+        for (i, x) in x.chunks_mut(size.max(1)).enumerate() {
+            let scale = T::of(a[i]);
+            x.iter_mut().for_each(|x| *x = scale * *x);
+            // As above, a coefficient of 0 leaves its term out.
+            for (c, y) in terms.iter().filter(|(c, _)| c[i] != 0.0) {
+                let (c, y) = (T::of(c[i]), &y.as_slice::<T>()[i * size..(i + 1) * size]);
+                x.iter_mut().zip(y).for_each(|(x, &y)| *x += c * y);
+            }
+        }
+    });
+    x
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +106,22 @@ mod tests {
         let x = Tensor::ones(&[2], Dtype::F64);
         let bad = Tensor::full(&[2], f64::INFINITY, Dtype::F64);
         assert_eq!(combine(2.0, x, &[(0.0, &bad)]).to_vec::<f64>(), [2.0, 2.0]);
+    }
+
+    #[test]
+    fn coefficients_of_each_sample_give_what_each_sample_alone_gives() {
+        let noise = fokker_tensor::Noise::new(1, 0);
+        let (x, y, z) = {
+            let draw = |step| noise.normal(&[3, 5], 0, step, Dtype::F64);
+            (draw(0), draw(1), draw(2))
+        };
+        let (a, b, c) = ([1.0, 0.0, -2.0], [0.5, 2.0, 0.0], [3.0, 0.0, 1.0]);
+        let found = combine_each(&a, x.clone(), &[(&b, &y), (&c, &z)]);
+        for i in 0..3 {
+            let row = |t: &Tensor| t.slice(0, i..i + 1);
+            let alone = combine(a[i], row(&x), &[(b[i], &row(&y)), (c[i], &row(&z))]);
+            assert!((&row(&found) - &alone).abs().max_all().item() < 1e-15);
+        }
     }
 
     #[test]
