@@ -226,6 +226,7 @@ fn mlp_train() -> Box<dyn FnMut()> {
 
 fn mnist() -> Result<DiffusionModel, Failure> {
     let network = UNetConfig {
+        patch: 1,
         channels: vec![32, 64, 128, 128],
         blocks: 2,
         attention_levels: vec![2],

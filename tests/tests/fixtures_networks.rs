@@ -49,6 +49,7 @@ fn the_unet_and_its_gradients_are_those_of_diffusers() {
     let fixture = Fixture::load("networks");
     let case = fixture.case("unet");
     let config = UNetConfig {
+        patch: 1,
         channels: case.counts("channels"),
         blocks: case.count("blocks"),
         attention_levels: case.counts("attention_levels"),
@@ -71,6 +72,7 @@ fn the_mlp_and_its_gradients_are_those_of_its_equations() {
 #[test]
 fn the_benchmarks_unet_has_as_many_parameters_as_that_of_diffusers() {
     let network = NetworkConfig::UNet(UNetConfig {
+        patch: 1,
         channels: vec![32, 64, 128, 128],
         blocks: 2,
         attention_levels: vec![2],

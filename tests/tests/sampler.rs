@@ -20,10 +20,8 @@ fn evaluations_are_as_documented_for_every_solver_and_grid() {
                 let t_max = Some(latest_start(&solver, &sde));
                 let grid = GridConfig { steps, denoise_last, t_max, ..GridConfig::default() }.build(&sde).unwrap();
                 assert_eq!(grid.steps(), steps);
-                let Some(documented) = solver.evaluations(grid.moves()) else {
-                    assert_eq!(solver.family(), Family::Adaptive, "{}", solver.name());
-                    continue;
-                };
+                // Of solvers with steps of their own, and where a tolerance says when to stop, it depends on the trajectory.
+                let Some(documented) = solver.evaluations(grid.moves()) else { continue };
                 let documented = documented + usize::from(denoise_last);
                 let sampler = Sampler::new(&model, solver.clone(), grid).unwrap();
                 let samples = sampler.sample_many(5, 2, &[2], &Cond::NONE, NOISE, 0, &mut []).unwrap();
@@ -103,6 +101,9 @@ fn a_single_precision_state_follows_the_double_precision_one() {
     for sde in SdeConfig::all() {
         let model = gaussian(sde.clone());
         for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
+            if solver.name() == "adaptive-sde" {
+                continue; // rounding moves the times of its steps, and with them what noise they get
+            }
             let run = |state| {
                 // Not down to t_min uniformly in t: there σ̇ of VP is so large that an explicit step multiplies rounding.
                 let t_max = Some(sde.time_at_log_snr(-8.0).min(sde.span().1));
@@ -152,7 +153,7 @@ fn thresholds_keep_samples_in_range_for_every_solver() {
             let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().threshold(threshold).unwrap();
             sampler.sample(&[64, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x.abs().max_all().item()
         };
-        assert!(run(Threshold::None) > 1.5);
+        assert!(run(Threshold::None) > 1.5, "{solver:?}: {}", run(Threshold::None));
         assert!(run(Threshold::Clip { bound: 0.8 }) <= 0.8 + 1e-6);
         assert!(run(Threshold::Dynamic { quantile: 0.9, bound: 1.0 }) <= 1.0 + 1e-6);
     }
@@ -183,11 +184,13 @@ fn a_model_that_answers_nan_is_named_with_step_and_time() {
     let mut model = Broken { inner: Counted::new(gaussian(sde.clone()), counter.clone()), below: 0.5 };
     for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
         let grid = Grid::new(vec![1.0, 0.8, 0.6, 0.4, 0.2], true, &sde).unwrap();
+        // Solvers with steps of their own may meet it anywhere.
+        let planned = solver.evaluations(1).is_some();
         let sampler = Sampler::new(&model, solver, grid).unwrap();
         let error = sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap_err();
         // Solvers that look ahead meet it in the third step, at its end or before, the others in the fourth.
         let SolveError::NotFinite { step, total, t, .. } = error else { panic!("{error}") };
-        assert!((step == 3 && (0.4..0.5).contains(&t) || step == 4 && t == 0.4) && total == 5, "{error}");
+        assert!(total == 5 && t < 0.5 && (!planned || (t >= 0.4 && (3..=4).contains(&step))), "{error}");
         let message = error.to_string();
         assert!(message.contains(&format!("step {step} of 5")) && message.contains(&format!("t = {t}")), "{message}");
     }
@@ -313,7 +316,7 @@ fn every_solver_and_spacing_is_listed_and_reads_its_own_configuration() {
     for solver in SolverConfig::all() {
         assert_eq!(solver.info().name, solver.name());
         assert!(solver.order() > 0 && solver.about().len() > 20 && solver.reference().len() > 4);
-        assert_eq!(solver.info().cost.is_none(), solver.family() == Family::Adaptive);
+        assert!(solver.family() != Family::Adaptive || solver.info().cost.is_none(), "{}", solver.name());
         assert!(solver.info().cost != Some(0));
         assert_eq!(SolverConfig::from_kind(solver.name()), Some(solver.clone()));
         let text = serde_json::to_string(&solver).unwrap();

@@ -50,7 +50,7 @@ fn in_place<T: Element>(a: f64, mut x: Tensor, terms: &[(f64, &Tensor)]) -> Tens
 /// # Panics
 /// If shapes or types differ, or coefficients are not as many as samples.
 #[track_caller]
-pub(crate) fn combine_each(a: &[f64], x: Tensor, terms: &[(Vec<f64>, &Tensor)]) -> Tensor {
+pub(crate) fn combine_each(a: &[f64], x: Tensor, terms: &[(&[f64], &Tensor)]) -> Tensor {
     assert!(
         a.len() == x.dim(0) && terms.iter().all(|(c, y)| c.len() == a.len() && y.shape() == x.shape()),
         "combine_each: one coefficient for each of {} samples, and one shape",
@@ -68,7 +68,7 @@ pub(crate) fn combine_each(a: &[f64], x: Tensor, terms: &[(Vec<f64>, &Tensor)]) 
     }
 }
 
-fn each_in_place<T: Element>(a: &[f64], mut x: Tensor, terms: &[(Vec<f64>, &Tensor)]) -> Tensor {
+fn each_in_place<T: Element>(a: &[f64], mut x: Tensor, terms: &[(&[f64], &Tensor)]) -> Tensor {
     let size = (x.len() / a.len().max(1)).max(1);
     x.update::<T>(|x| {
         for (b, row) in x.chunks_mut(size).enumerate() {
@@ -91,7 +91,7 @@ pub(crate) fn select(which: &[bool], chosen: Tensor, other: &Tensor) -> Tensor {
         return chosen;
     }
     let part = |wanted: bool| which.iter().map(|&w| f64::from(w == wanted)).collect::<Vec<_>>();
-    combine_each(&part(true), chosen, &[(part(false), other)])
+    combine_each(&part(true), chosen, &[(&part(false), other)])
 }
 
 #[cfg(test)]
@@ -121,8 +121,8 @@ mod tests {
         let noise = fokker_tensor::Noise::new(2, 0);
         for dtype in [Dtype::F32, Dtype::F64] {
             let tensors: Vec<Tensor> = (0..3).map(|i| noise.normal(&[2, 3], 0, i, dtype)).collect();
-            let (a, c, d) = ([2.0, -1.0], vec![0.5, 0.0], vec![-3.0, 1.5]);
-            let terms = [(c.clone(), &tensors[1]), (d.clone(), &tensors[2])];
+            let (a, c, d) = ([2.0, -1.0], [0.5, 0.0], [-3.0, 1.5]);
+            let terms = [(&c[..], &tensors[1]), (&d[..], &tensors[2])];
             let found = combine_each(&a, tensors[0].clone(), &terms);
             for b in 0..2 {
                 let row = |t: &Tensor| t.slice(0, b..b + 1);

@@ -35,27 +35,36 @@
 //! Solvers in a configuration file are tables with a tag: `kind = "predictor-corrector"`, then fields that differ from
 //! the defaults. [`SolverConfig::all`] lists them.
 
+mod analytic;
 mod combine;
 mod error;
 pub mod grid;
 mod observer;
 pub mod optimise;
+pub mod path;
 mod sampler;
 mod solver;
 mod solvers;
 mod spacings;
 mod threshold;
 
+pub use analytic::PosteriorVariance;
 pub use combine::combine;
 pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
 pub use observer::{Observer, Step};
 pub use optimise::{FittedGrid, GridFit, optimise_grid};
+pub use path::{NoiseLevel, NoiseSource};
 pub use sampler::{Sampler, SamplerConfig, Samples, StateDtype};
 pub use solver::{Context, Family, Kind, Solver, Stepper, noise_step};
 pub use solvers::{
     AdaptiveRungeKutta, Control, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, ExponentialAdams, Ipndm, Lms,
     LowerOrderFinal, Method, Per, Pndm, Prediction, RungeKutta, UniPc, UniPcVariant, Variable, WarmUp,
+};
+pub use solvers::{
+    AdaptiveSde, AnnealedLangevin, Dpmpp2mSde, Dpmpp3mSde, DpmppSde, EdmStochastic, EulerAncestral, ExponentialEuler, Inner,
+    Langevin, Paradigms, ParallelStep, Restart, RestartInterval, ReverseDiffusion, SaSolver, SlopeWeight, Srk, SrkMethod,
+    Variance,
 };
 pub use solvers::{
     Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, SolverInfo, StepSize,

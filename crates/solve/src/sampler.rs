@@ -1,5 +1,7 @@
 //! The [`Sampler`]: a denoiser, a solver and a grid, run from noise to data.
 
+use std::collections::VecDeque;
+
 use fokker_sde::{Cond, Counted, Counter, Denoiser};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
@@ -295,6 +297,7 @@ impl<'a> Sampler<'a> {
             total,
             threshold: &self.threshold,
             denoised: None,
+            points: VecDeque::new(),
         };
         for (index, pair) in grid.times().windows(2).enumerate() {
             (context.index, context.t, context.s) = (index, pair[0], pair[1]);

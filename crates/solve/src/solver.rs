@@ -1,8 +1,10 @@
 //! The [`Solver`] and [`Stepper`] traits, and what a stepper sees of the world.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use fokker_sde::{Cond, Denoiser, Quantity, Sde, Times};
+use fokker_tensor::noise::Point;
 use fokker_tensor::{Noise, Tensor};
 
 use crate::error::SolveError;
@@ -39,6 +41,12 @@ pub trait Solver: Send + Sync + Debug {
     /// The order of convergence in the step size: strong for ODE solvers, weak for SDE solvers. Of multistep methods, once they have
     /// enough answers: their first steps are of lower order, and on grids that do not shorten those steps, so may the whole be.
     fn order(&self) -> u32;
+
+    /// The strong order of convergence of an SDE solver, sample by sample along one Brownian path; `None` for ODE solvers and
+    /// where no such path is followed.
+    fn strong_order(&self) -> Option<f64> {
+        None
+    }
 
     /// Whether the trajectory is deterministic.
     fn kind(&self) -> Kind;
@@ -100,6 +108,8 @@ pub struct Context<'a> {
     pub(crate) total: usize,
     pub(crate) threshold: &'a Threshold,
     pub(crate) denoised: Option<Tensor>,
+    /// Brownian paths at the last few times.
+    pub(crate) points: VecDeque<(f64, Point)>,
 }
 
 /// Draws per step that have keys of their own.
@@ -140,7 +150,25 @@ impl Context<'_> {
     /// # Errors
     /// If it is not finite.
     pub fn denoise_each(&mut self, x: &Tensor, t: &Times) -> Result<Tensor, SolveError> {
-        let denoised = self.denoiser.denoise(x, t, self.cond).to(x.dtype());
+        self.denoise_with(x, t, self.cond)
+    }
+
+    /// The same for any rows: row `i` of `x`, `[R, ...]`, is a state of sample `samples[i]` of the batch and has its condition.
+    ///
+    /// # Errors
+    /// If it is not finite.
+    ///
+    /// # Panics
+    /// If there are not as many samples as rows.
+    #[track_caller]
+    pub fn denoise_rows(&mut self, x: &Tensor, t: &Times, samples: &[usize]) -> Result<Tensor, SolveError> {
+        assert_eq!(x.dim(0), samples.len(), "{} samples for {} rows", samples.len(), x.dim(0));
+        let cond = Cond { class: self.cond.class.as_ref().map(|labels| samples.iter().map(|&i| labels[i]).collect()) };
+        self.denoise_with(x, t, &cond)
+    }
+
+    fn denoise_with(&mut self, x: &Tensor, t: &Times, cond: &Cond) -> Result<Tensor, SolveError> {
+        let denoised = self.denoiser.denoise(x, t, cond).to(x.dtype());
         if !denoised.all_finite() {
             return Err(self.not_finite(t.of(0), "the denoiser's answer", "; the model may have diverged in training"));
         }

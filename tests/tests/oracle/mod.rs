@@ -4,9 +4,11 @@
 
 use fokker_sde::{Betas, Covariance, Discrete, Gaussian, GaussianMixture, Ladder, Sde, SdeConfig};
 use fokker_solve::{
-    AdaptiveRungeKutta, Ddim, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, ExponentialAdams, Grid, GridConfig,
-    Ipndm, Kind, Lms, LowerOrderFinal, Method, Pndm, Prediction, Predictor, PredictorCorrector, RungeKutta, Solver, SolverConfig,
-    UniPc, UniPcVariant, Variable, WarmUp,
+    AdaptiveRungeKutta, AdaptiveSde, Ancestral, Ddim, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, Dpmpp2mSde,
+    DpmppSde, EdmStochastic, EulerAncestral, EulerMaruyama, ExponentialAdams, ExponentialEuler, Grid, GridConfig, Inner, Ipndm,
+    Kind, Lms, LogSnr, LowerOrderFinal, Method, NoiseSource, Paradigms, ParallelStep, Pndm, Prediction, Predictor,
+    PredictorCorrector, RungeKutta, SaSolver, SlopeWeight, Solver, SolverConfig, Spacing, Srk, SrkMethod, UniPc, UniPcVariant,
+    Uniform, Variable, Variance, WarmUp,
 };
 use fokker_tensor::{Dtype, Noise, Tensor};
 
@@ -56,7 +58,8 @@ pub(crate) fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
     (&a.to(Dtype::F64) - &b.to(Dtype::F64)).abs().max_all().item()
 }
 
-/// Every listed solver of this kind, and variants of them that differ in more than numbers.
+/// Every listed solver of this kind, and variants of them that differ in more than numbers; without `langevin`, which stays at
+/// one noise level and does not sample.
 pub(crate) fn solvers(kind: Kind) -> Vec<SolverConfig> {
     let mut all = SolverConfig::all();
     all.push(Ddim { eta: 0.7 }.into());
@@ -64,7 +67,34 @@ pub(crate) fn solvers(kind: Kind) -> Vec<SolverConfig> {
     all.push(PredictorCorrector { predictor: Predictor::Ancestral, ..PredictorCorrector::default() }.into());
     all.extend(multistep_variants());
     all.extend(one_step_variants());
-    all.into_iter().filter(|solver| solver.kind() == kind).collect()
+    all.extend(stochastic_variants());
+    // Langevin dynamics at one noise level does not take noise to data.
+    all.into_iter().filter(|solver| solver.kind() == kind && solver.name() != "langevin").collect()
+}
+
+/// Stochastic solvers with other noise, variances and stages than the listed ones.
+fn stochastic_variants() -> Vec<SolverConfig> {
+    let noise = NoiseSource::Brownian;
+    vec![
+        EulerMaruyama { noise_level: 0.6.into(), ..EulerMaruyama::default() }.into(),
+        ExponentialEuler { noise_level: 0.6.into(), noise }.into(),
+        EulerAncestral { eta: 0.6, ..EulerAncestral::default() }.into(),
+        Ancestral { variance: Variance::Interpolated { v: 0.4 }, ..Ancestral::default() }.into(),
+        Ancestral { variance: Variance::Large, noise }.into(),
+        DpmppSde { noise, ..DpmppSde::default() }.into(),
+        Dpmpp2mSde { slope: SlopeWeight::Heun, eta: 0.5, ..Dpmpp2mSde::default() }.into(),
+        Srk { method: SrkMethod::Heun, noise }.into(),
+        EdmStochastic { solver: Inner::Euler, ..EdmStochastic::default() }.into(),
+        SaSolver { noise_level: 0.6.into(), predictor: 2, corrector: 0, noise }.into(),
+        AdaptiveSde { noise, ..AdaptiveSde::default() }.into(),
+        Paradigms { stochasticity: 1.0, window: 5, tolerance: 0.01, ..Paradigms::default() }.into(),
+        Paradigms { step: ParallelStep::EulerMaruyama, stochasticity: 1.0, noise, ..Paradigms::default() }.into(),
+    ]
+}
+
+/// Whether its noise is that of Brownian paths, which cost more than these small models.
+pub(crate) fn follows_paths(solver: &SolverConfig) -> bool {
+    format!("{solver:?}").contains("Brownian")
 }
 
 /// Multistep solvers of other orders, predictions and variables than the listed ones.
@@ -122,14 +152,23 @@ pub(crate) fn fitted_order(steps: &[usize], errors: &[f64]) -> f64 {
     -covariance / points.iter().map(|p| (p.0 - mean.0).powi(2)).sum::<f64>()
 }
 
-/// A uniform grid without last denoising step between two noise levels.
+/// A grid uniform in time without last denoising step between two noise levels.
 pub(crate) fn interior_grid(sde: &dyn Sde, steps: usize, log_snr: (f64, f64)) -> Grid {
+    spaced_grid(sde, steps, log_snr, Uniform::default().into())
+}
+
+/// The same uniform in the log-SNR.
+pub(crate) fn log_snr_grid(sde: &dyn Sde, steps: usize, log_snr: (f64, f64)) -> Grid {
+    spaced_grid(sde, steps, log_snr, LogSnr::default().into())
+}
+
+fn spaced_grid(sde: &dyn Sde, steps: usize, log_snr: (f64, f64), spacing: Spacing) -> Grid {
     let config = GridConfig {
         steps,
+        spacing,
         t_max: Some(sde.time_at_log_snr(log_snr.0)),
         t_min: Some(sde.time_at_log_snr(log_snr.1)),
         denoise_last: false,
-        ..GridConfig::default()
     };
     config.build(sde).unwrap()
 }

@@ -241,7 +241,7 @@ impl Walk {
             };
             let denoised = cx.denoise_each(&at_stage, &times(stages.iter().map(|all| all.stages[i].t).collect()))?;
             let factors = |part: fn((f64, f64)) -> f64| stages.iter().map(|all| part(all.stages[i].factors)).collect::<Vec<_>>();
-            answers.push(combine_each(&factors(|f| f.1), denoised, &[(factors(|f| f.0), &at_stage)]));
+            answers.push(combine_each(&factors(|f| f.1), denoised, &[(&factors(|f| f.0), &at_stage)]));
         }
         Ok(answers)
     }
@@ -305,11 +305,8 @@ fn apply<'a>(stages: &'a [Stages], row: impl Fn(&'a Stages) -> (f64, &'a Vec<f64
     let rows: Vec<(f64, &Vec<f64>)> = stages.iter().map(row).collect();
     let states: Vec<f64> = rows.iter().map(|(state, _)| *state).collect();
     let count = rows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0);
-    let terms: Vec<(Vec<f64>, &Tensor)> = answers[..count]
-        .iter()
-        .enumerate()
-        .map(|(j, answer)| (rows.iter().map(|(_, weights)| weights[j]).collect(), answer))
-        .collect();
+    let columns: Vec<Vec<f64>> = (0..count).map(|j| rows.iter().map(|(_, weights)| weights[j]).collect()).collect();
+    let terms: Vec<(&[f64], &Tensor)> = columns.iter().map(Vec::as_slice).zip(answers).collect();
     combine_each(&states, x, &terms)
 }
 

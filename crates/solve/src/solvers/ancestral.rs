@@ -1,23 +1,55 @@
-//! `x_s ~ q(x_s | x_t, x_0 = x̂₀)`.
+//! `x_s ~ N(mean of q(x_s | x_t, x_0 = x̂₀), variance · I)`.
+//!
+//! ```text
+//! mean   = α_{t|s} σ_s²/σ_t² x_t + a x̂₀        a = α_s σ²_{t|s}/σ_t²
+//! small  = β̃ = σ²_{t|s} σ_s²/σ_t²              large = β = σ²_{t|s}
+//! optimal = β̃ + a² Γ(t)                        Γ = E[tr Cov(x_0 | x_t)]/D
+//! ```
 
 use fokker_sde::Sde;
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::transition::Posterior;
-use crate::combine::combine;
+use super::transition::{Move, Transition};
+use crate::analytic::PosteriorVariance;
 use crate::error::SolveError;
 use crate::grid::Grid;
+use crate::path::NoiseSource;
 use crate::solver::{Context, Kind, Solver, Stepper};
 
-/// DDPM's sampler (Ho et al. 2020, arXiv:2006.11239, eq. 7 and algorithm 2, with the posterior variance `β̃`), for any
-/// process and any grid (Kingma et al. 2021, eq. 25–26).
+/// The variance of the noise of [`Ancestral`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Variance {
+    /// `β̃`, right if the data were one point (Ho et al. 2020, section 3.2, "fixed small").
+    #[default]
+    Small,
+    /// `β`, right if the data were `N(0, I)` on a variance-preserving process ("fixed large").
+    Large,
+    /// `exp(v ln β + (1 − v) ln β̃)`: Nichol & Dhariwal 2021 (arXiv:2102.09672), eq. 15. They learn `v` for every pixel; a
+    /// [`Denoiser`](fokker_sde::Denoiser) has no output for it, so that `v` is one number here.
+    Interpolated {
+        /// From 0 (small) to 1 (large).
+        v: f64,
+    },
+    /// The variance that minimises the divergence from the true reverse process, from statistics of the model estimated
+    /// beforehand: Analytic-DPM (Bao et al. 2022, arXiv:2201.06503, theorem 1).
+    Optimal(PosteriorVariance),
+}
+
+/// DDPM's sampler (Ho et al. 2020, arXiv:2006.11239, eq. 7 and algorithm 2, with the posterior variance `β̃` by default), for
+/// any process and any grid (Kingma et al. 2021, eq. 25–26).
 ///
-/// It is the exact reverse transition for an `x̂₀` that does not change during the step, so that it needs no care where
-/// `α = 0`. Weak order 1, 1 evaluation per step.
+/// With `β̃` it is the exact reverse transition for an `x̂₀` that does not change during the step, so that it needs no care
+/// where `α = 0`. The other variances agree with it in the limit of short steps. Weak and strong order 1, 1 evaluation per step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Ancestral {}
+pub struct Ancestral {
+    /// The variance of the noise, default small.
+    pub variance: Variance,
+    /// Where the noise comes from, default independent draws.
+    pub noise: NoiseSource,
+}
 
 impl Solver for Ancestral {
     fn name(&self) -> &'static str {
@@ -28,6 +60,10 @@ impl Solver for Ancestral {
         1
     }
 
+    fn strong_order(&self) -> Option<f64> {
+        Some(1.0)
+    }
+
     fn kind(&self) -> Kind {
         Kind::Sde
     }
@@ -36,16 +72,42 @@ impl Solver for Ancestral {
         Some(moves)
     }
 
-    fn start(&self, _sde: &dyn Sde, _grid: &Grid) -> Result<Box<dyn Stepper>, SolveError> {
+    fn check(&self) -> Result<(), SolveError> {
+        match &self.variance {
+            Variance::Interpolated { v } if !(0.0..=1.0).contains(v) => {
+                let expected = format!("a number in [0, 1], found {v}");
+                Err(SolveError::Config { what: "solver", kind: Self::KIND, field: "variance.v", expected })
+            }
+            Variance::Optimal(table) => table.check(Self::KIND),
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&self, sde: &dyn Sde, grid: &Grid) -> Result<Box<dyn Stepper>, SolveError> {
+        self.noise.check(Self::KIND, sde, grid)?;
         Ok(Box::new(self.clone()))
     }
 }
 
 impl Stepper for Ancestral {
     fn step(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
-        let posterior = Posterior::between(cx.sde(), cx.s, cx.t);
-        let denoised = cx.denoise(&x, cx.t)?;
-        let z = cx.normal(0, &x);
-        Ok(combine(posterior.state, x, &[(posterior.sample, &denoised), (posterior.std, &z)]))
+        let (t, s) = (cx.t, cx.s);
+        let step = self.transition(cx.sde(), t, s);
+        let denoised = cx.denoise(&x, t)?;
+        Ok(step.take(cx, (t, s), x, &denoised, (self.noise, 0)))
+    }
+}
+
+impl Ancestral {
+    fn transition(&self, sde: &dyn Sde, t: f64, s: f64) -> Move {
+        let small = Move::posterior(sde, t, s);
+        let large = || Transition::between(sde, s, t).variance.sqrt();
+        let std = match &self.variance {
+            Variance::Small => small.std,
+            Variance::Large => large(),
+            Variance::Interpolated { v } => large().powf(*v) * small.std.powf(1.0 - v),
+            Variance::Optimal(table) => small.std.hypot(small.sample * table.at(sde, t).sqrt()),
+        };
+        Move { std, ..small }
     }
 }

@@ -6,10 +6,10 @@ use fokker_sde::Sde;
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::transition::Posterior;
-use crate::combine::combine;
+use super::transition::Move;
 use crate::error::SolveError;
 use crate::grid::Grid;
+use crate::path::NoiseSource;
 use crate::solver::{Context, Kind, Solver, Stepper};
 
 /// Song, Meng & Ermon 2021 (arXiv:2010.02502), eq. 12 and 16, for any process.
@@ -56,19 +56,7 @@ impl Solver for Ddim {
 impl Stepper for Ddim {
     fn step(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
         let (t, s) = (cx.t, cx.s);
-        let sde = cx.sde();
-        let (alpha_t, sigma_t) = (sde.alpha(t), sde.sigma(t));
-        let (alpha_s, sigma_s) = (sde.alpha(s), sde.sigma(s));
-        // No transition backwards in time is needed where no noise is added: the ODE may be run either way.
-        let fresh = if self.eta == 0.0 { 0.0 } else { self.eta * Posterior::between(sde, s, t).std };
-        let kept = (sigma_s * sigma_s - fresh * fresh).max(0.0).sqrt();
         let denoised = cx.denoise(&x, t)?;
-        let state = kept / sigma_t;
-        let sample = alpha_s - state * alpha_t;
-        if fresh == 0.0 {
-            return Ok(combine(state, x, &[(sample, &denoised)]));
-        }
-        let z = cx.normal(0, &x);
-        Ok(combine(state, x, &[(sample, &denoised), (fresh, &z)]))
+        Ok(Move::ancestral(cx.sde(), t, s, self.eta).take(cx, (t, s), x, &denoised, (NoiseSource::PerStep, 0)))
     }
 }

@@ -229,7 +229,7 @@ pub(super) fn power_moments(m_0: f64, count: usize) -> Vec<f64> {
 }
 
 /// `I_k(z) = ∫₀¹ u^k e^{(1−u)z} du` for `k < count`.
-fn exponential_integrals(z: f64, count: usize) -> Vec<f64> {
+pub(super) fn exponential_integrals(z: f64, count: usize) -> Vec<f64> {
     if z.abs() < 2.0 {
         // Σ_j z^j k!/(k+j+1)!: 30 terms are below the rounding of the first.
         let series = |k: usize| {

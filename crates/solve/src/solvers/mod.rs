@@ -127,6 +127,48 @@ solvers! {
     dpm_adaptive::DpmAdaptive = "dpm-adaptive",
         "DPM-Solver-12 and -23: single-step in noise, with steps as long as a tolerance allows",
         "Lu et al. 2022a, appendix C";
+    reverse_diffusion::ReverseDiffusion = "reverse-diffusion",
+        "The reverse SDE discretised like the forward one",
+        "Song et al. 2021, eq. 46";
+    exponential_euler::ExponentialEuler = "exponential-euler",
+        "First-order exponential integrator of the SDEs between the ODE and the reverse SDE",
+        "Lu et al. 2022, SDE-DPM-Solver++(1); Xue et al. 2023";
+    euler_ancestral::EulerAncestral = "euler-ancestral",
+        "An Euler step in the noise level to below the level aimed at, then noise up to it",
+        "Crowson 2022, k-diffusion";
+    dpmpp_sde::DpmppSde = "dpmpp-sde",
+        "DPM-Solver++ (2S) for the reverse SDE, single-step with two stages",
+        "Lu et al. 2022 (DPM-Solver++), algorithm 1; Crowson 2022, k-diffusion";
+    dpmpp_2m_sde::Dpmpp2mSde = "dpmpp-2m-sde",
+        "DPM-Solver++ (2M) for the SDE, multistep",
+        "Lu et al. 2022, SDE-DPM-Solver++(2M); Crowson 2022, k-diffusion";
+    dpmpp_3m_sde::Dpmpp3mSde = "dpmpp-3m-sde",
+        "DPM-Solver++ (3M) for the SDE, multistep",
+        "Crowson 2022, k-diffusion";
+    edm_stochastic::EdmStochastic = "edm-stochastic",
+        "EDM's stochastic sampler: noise is added (churn) before each step of an ODE solver",
+        "Karras et al. 2022, algorithm 2";
+    srk::Srk = "srk",
+        "Stochastic Runge-Kutta methods for additive noise in the clock of the signal-to-noise ratio",
+        "Rößler 2010, SRA1";
+    sa_solver::SaSolver = "sa-solver",
+        "SA-Solver: stochastic Adams predictor and corrector with a noise level in time",
+        "Xue et al. 2023, algorithm 1";
+    adaptive_sde::AdaptiveSde = "adaptive-sde",
+        "Gotta go fast: an adaptive solver of the reverse SDE with steps of its own for each sample",
+        "Jolicoeur-Martineau et al. 2021, algorithm 1";
+    restart::Restart = "restart",
+        "An ODE solver that goes back to higher noise and down again in some intervals",
+        "Xu et al. 2023, section 3.1";
+    annealed_langevin::AnnealedLangevin = "annealed-langevin",
+        "Langevin dynamics at one noise level after the other (NCSN, NCSNv2)",
+        "Song & Ermon 2019, algorithm 1; 2020, technique 4";
+    langevin::Langevin = "langevin",
+        "The unadjusted Langevin algorithm at the last noise level of the grid",
+        "Roberts & Tweedie 1996";
+    paradigms::Paradigms = "paradigms",
+        "ParaDiGMS: many first-order steps at once by Picard iteration in a sliding window",
+        "Shih et al. 2023, algorithm 1";
 }
 
 mod adams;
@@ -145,6 +187,31 @@ pub use predictor_corrector::{Predictor, StepSize};
 pub use tableau::Method;
 pub use unipc::UniPcVariant;
 
+pub use ancestral::Variance;
+pub use dpmpp_2m_sde::SlopeWeight;
+pub use edm_stochastic::Inner;
+pub use paradigms::ParallelStep;
+pub use restart::RestartInterval;
+pub use srk::SrkMethod;
+
+/// Refuses a field that is not a finite number from 0.
+fn check_from_zero(kind: &'static str, field: &'static str, value: f64) -> Result<(), SolveError> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    let expected = format!("a finite number from 0, found {value}");
+    Err(SolveError::Config { what: "solver", kind, field, expected })
+}
+
+/// Refuses a factor of the noise that is not a positive number.
+fn check_noise(kind: &'static str, s_noise: f64) -> Result<(), SolveError> {
+    if s_noise > 0.0 && s_noise.is_finite() {
+        return Ok(());
+    }
+    let expected = format!("a positive number, found {s_noise}");
+    Err(SolveError::Config { what: "solver", kind, field: "s_noise", expected })
+}
+
 impl Default for SolverConfig {
     /// [`Ddim`] without noise: accurate on any process and any grid, where Euler and Heun in `t` want short steps near the data
     /// on processes whose `σ̇` is large there (VP, cosine).
@@ -162,6 +229,8 @@ pub struct SolverInfo {
     pub kind: &'static str,
     /// The order of convergence: strong for ODE solvers, weak for SDE solvers.
     pub order: u32,
+    /// The strong order of an SDE solver along one Brownian path; none for ODE solvers and where no path is followed.
+    pub strong_order: Option<f64>,
     /// `one-step`, `multistep` or `adaptive`.
     pub family: &'static str,
     /// Evaluations of the model per step of a long trajectory with the default numbers; none if it depends on the trajectory.
@@ -186,6 +255,7 @@ impl SolverConfig {
                 Kind::Sde => "sde",
             },
             order: self.order(),
+            strong_order: self.strong_order(),
             family: match self.family() {
                 Family::OneStep => "one-step",
                 Family::Multistep => "multistep",
@@ -208,6 +278,9 @@ impl Solver for SolverConfig {
     }
     fn order(&self) -> u32 {
         self.inner().order()
+    }
+    fn strong_order(&self) -> Option<f64> {
+        self.inner().strong_order()
     }
     fn kind(&self) -> Kind {
         self.inner().kind()

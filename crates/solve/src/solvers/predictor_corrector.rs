@@ -12,18 +12,18 @@ use fokker_sde::{Quantity, Sde, Times, convert};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::euler_maruyama::euler_maruyama;
-use super::transition::{Posterior, Transition};
-use crate::combine::combine;
+use super::langevin::langevin;
+use super::transition::{Move, Transition};
 use crate::error::SolveError;
 use crate::grid::Grid;
+use crate::path::NoiseSource;
 use crate::solver::{Context, DRAWS, Kind, Solver, Stepper};
 
 /// The predictor of [`PredictorCorrector`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Predictor {
-    /// Song et al. 2021, eq. 46: the reverse SDE discretised like the forward one.
+    /// [`ReverseDiffusion`](super::ReverseDiffusion).
     #[default]
     ReverseDiffusion,
     /// [`EulerMaruyama`](super::EulerMaruyama).
@@ -117,36 +117,24 @@ impl PredictorCorrector {
     fn predict(&self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
         let (t, s) = (cx.t, cx.s);
         let denoised = cx.denoise(&x, t)?;
-        let z = cx.normal(0, &x);
         let sde = cx.sde();
-        Ok(match self.predictor {
-            Predictor::EulerMaruyama => euler_maruyama(sde, t, s, x, &denoised, &z),
-            Predictor::Ancestral => {
-                let posterior = Posterior::between(sde, s, t);
-                combine(posterior.state, x, &[(posterior.sample, &denoised), (posterior.std, &z)])
-            }
-            Predictor::ReverseDiffusion => {
-                let forward = Transition::between(sde, s, t);
-                // σ²_{t|s} ∇ ln p = (σ²_{t|s}/σ_t²) (α_t x̂₀ − x).
-                let pull = forward.variance / sde.sigma(t).powi(2);
-                combine(2.0 - forward.alpha - pull, x, &[(pull * sde.alpha(t), &denoised), (forward.variance.sqrt(), &z)])
-            }
-        })
+        let step = match self.predictor {
+            Predictor::EulerMaruyama => Move::euler_maruyama(sde, t, s, 1.0),
+            Predictor::Ancestral => Move::posterior(sde, t, s),
+            Predictor::ReverseDiffusion => Move::reverse_diffusion(sde, t, s),
+        };
+        Ok(step.take(cx, (t, s), x, &denoised, (NoiseSource::PerStep, 0)))
     }
 
     fn correct(&self, cx: &mut Context<'_>, x: Tensor, draw: u32) -> Result<Tensor, SolveError> {
         let (t, s) = (cx.t, cx.s);
-        let denoised = cx.denoise(&x, s)?;
-        let z = cx.normal(draw, &x);
-        let sde = cx.sde();
-        let (alpha, sigma) = (sde.alpha(s), sde.sigma(s));
-        let scale = 2.0 * (Transition::between(sde, s, t).alpha * self.snr).powi(2);
+        let scale = 2.0 * (Transition::between(cx.sde(), s, t).alpha * self.snr).powi(2);
         match self.step_size {
-            StepSize::NoiseLevel => {
-                // ε ∇ ln p = (ε/σ²) (α x̂₀ − x) with ε/σ² = scale.
-                Ok(combine(1.0 - scale, x, &[(scale * alpha, &denoised), ((2.0 * scale).sqrt() * sigma, &z)]))
-            }
+            StepSize::NoiseLevel => langevin(cx, x, s, scale, draw),
             StepSize::Norms => {
+                let denoised = cx.denoise(&x, s)?;
+                let z = cx.normal(draw, &x);
+                let sde = cx.sde();
                 let score = convert(Quantity::Sample, Quantity::Score, sde, &Times::Same(s), &x, &denoised);
                 let axes: Vec<usize> = (1..x.rank()).collect();
                 let squared_ratio = &z.square().sum_keep(&axes) / &score.square().sum_keep(&axes);

@@ -3,8 +3,10 @@
 //! Every number is a pure function of (seed, stream, sample, step, element): the same whatever the batch size, the
 //! number of threads, the device or the order of drawing. There is no state and no global generator.
 
+mod brownian;
 mod philox;
 
+pub use brownian::{Brownian, Increment, Point};
 use ndarray_rand::rand::RngCore;
 pub use philox::philox4x32_10;
 
