@@ -4,12 +4,12 @@ mod oracle;
 
 use fokker_sde::{Cond, Counted, Counter, Denoiser, Edm, Gaussian, LinearFlow, Sde, SdeConfig, Times, VariancePreserving};
 use fokker_solve::{
-    Ddim, Euler, Grid, GridConfig, Heun, Karras, Kind, LogSnr, Observer, PredictorCorrector, Sampler, SamplerConfig, SolveError,
-    Solver, SolverConfig, Spacing, StateDtype, Step, Threshold,
+    Ddim, Euler, Family, Grid, GridConfig, Heun, Karras, Kind, LogSnr, Observer, PredictorCorrector, Sampler, SamplerConfig,
+    SolveError, Solver, SolverConfig, Spacing, StateDtype, Step, Threshold,
 };
 use fokker_tensor::{Dtype, Tensor};
 
-use oracle::{NOISE, gaussian, max_difference, mixture, solvers};
+use oracle::{NOISE, gaussian, latest_start, max_difference, mixture, solvers};
 
 #[test]
 fn evaluations_are_as_documented_for_every_solver_and_grid() {
@@ -17,9 +17,14 @@ fn evaluations_are_as_documented_for_every_solver_and_grid() {
         let model = mixture(sde.clone());
         for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
             for (steps, denoise_last) in [(1, true), (1, false), (2, true), (7, true), (7, false)] {
-                let grid = GridConfig { steps, denoise_last, ..GridConfig::default() }.build(&sde).unwrap();
+                let t_max = Some(latest_start(&solver, &sde));
+                let grid = GridConfig { steps, denoise_last, t_max, ..GridConfig::default() }.build(&sde).unwrap();
                 assert_eq!(grid.steps(), steps);
-                let documented = solver.evaluations(grid.moves()).unwrap() + usize::from(denoise_last);
+                let Some(documented) = solver.evaluations(grid.moves()) else {
+                    assert_eq!(solver.family(), Family::Adaptive, "{}", solver.name());
+                    continue;
+                };
+                let documented = documented + usize::from(denoise_last);
                 let sampler = Sampler::new(&model, solver.clone(), grid).unwrap();
                 let samples = sampler.sample_many(5, 2, &[2], &Cond::NONE, NOISE, 0, &mut []).unwrap();
                 assert_eq!(samples.nfe, documented, "{} with {steps} steps, {denoise_last}", solver.name());
@@ -52,7 +57,8 @@ fn a_sample_does_not_depend_on_its_batch() {
     for sde in SdeConfig::all() {
         let model = mixture(sde.clone());
         for solver in [solvers(Kind::Ode), solvers(Kind::Sde)].concat() {
-            let grid = GridConfig::with_steps(8).build(&sde).unwrap();
+            let t_max = Some(latest_start(&solver, &sde));
+            let grid = GridConfig { t_max, ..GridConfig::with_steps(8) }.build(&sde).unwrap();
             let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().state(Dtype::F64);
             let mut whole = Recorder::default();
             let all = sampler.sample(&[11, 2], &Cond::NONE, NOISE, 0, &mut [&mut whole]).unwrap().x;
@@ -177,11 +183,11 @@ fn a_model_that_answers_nan_is_named_with_step_and_time() {
         let grid = Grid::new(vec![1.0, 0.8, 0.6, 0.4, 0.2], true, &sde).unwrap();
         let sampler = Sampler::new(&model, solver, grid).unwrap();
         let error = sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap_err();
-        // Solvers that look ahead meet it in the third step, the others in the fourth.
+        // Solvers that look ahead meet it in the third step, at its end or before, the others in the fourth.
         let SolveError::NotFinite { step, total, t, .. } = error else { panic!("{error}") };
-        assert!((3..=4).contains(&step) && total == 5 && t == 0.4, "{error}");
+        assert!((step == 3 && (0.4..0.5).contains(&t) || step == 4 && t == 0.4) && total == 5, "{error}");
         let message = error.to_string();
-        assert!(message.contains(&format!("step {step} of 5")) && message.contains("t = 0.4"), "{message}");
+        assert!(message.contains(&format!("step {step} of 5")) && message.contains(&format!("t = {t}")), "{message}");
     }
     // The runs inside of it can be counted too.
     model.below = 0.0;
@@ -192,13 +198,23 @@ fn a_model_that_answers_nan_is_named_with_step_and_time() {
     assert_eq!(sampler.sample(&[3, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().nfe, 10);
 }
 
+fn own_ends(spacing: &Spacing) -> bool {
+    matches!(spacing, Spacing::List(_) | Spacing::Discrete(_))
+}
+
 #[test]
 fn spacings_give_decreasing_times_with_the_ends_asked_for_on_every_sde() {
     for sde in SdeConfig::all() {
         let (low, high) = sde.span();
         let t_max = if sde.log_snr(high).is_finite() { high } else { 0.999 * high };
         for spacing in Spacing::all() {
+            if own_ends(&spacing) {
+                continue; // `grids.rs` has them
+            }
             for steps in [1, 2, 3, 10, 1000] {
+                if steps == 1000 && spacing.name() == "iddpm" {
+                    continue; // fewer levels than that
+                }
                 let config = GridConfig { steps, spacing: spacing.clone(), t_max: Some(t_max), ..GridConfig::default() };
                 let open = GridConfig { denoise_last: false, ..config.clone() }.build(&sde).unwrap();
                 assert_eq!((open.first(), open.last(), open.times().len()), (t_max, low, steps + 1));
@@ -294,7 +310,9 @@ fn every_solver_and_spacing_is_listed_and_reads_its_own_configuration() {
     assert_eq!(SolverConfig::all().iter().map(|s| s.name()).collect::<Vec<_>>(), SolverConfig::KINDS);
     for solver in SolverConfig::all() {
         assert_eq!(solver.info().name, solver.name());
-        assert!(solver.order() > 0 && solver.evaluations(1).is_some_and(|n| n > 0) && solver.about().len() > 20);
+        assert!(solver.order() > 0 && solver.about().len() > 20 && solver.reference().len() > 4);
+        assert_eq!(solver.info().cost.is_none(), solver.family() == Family::Adaptive);
+        assert!(solver.info().cost != Some(0));
         assert_eq!(SolverConfig::from_kind(solver.name()), Some(solver.clone()));
         let text = serde_json::to_string(&solver).unwrap();
         assert_eq!(serde_json::from_str::<SolverConfig>(&text).unwrap(), solver);

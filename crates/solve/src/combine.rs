@@ -44,6 +44,56 @@ fn in_place<T: Element>(a: f64, mut x: Tensor, terms: &[(f64, &Tensor)]) -> Tens
     x
 }
 
+/// The same with coefficients of its own for each sample: row `b` is `a[b] x[b] + Σ_i c_i[b] y_i[b]`, all of shape `[B, ...]`. What has
+/// coefficient 0 is left out, `x` too.
+///
+/// # Panics
+/// If shapes or types differ, or coefficients are not as many as samples.
+#[track_caller]
+pub(crate) fn combine_each(a: &[f64], x: Tensor, terms: &[(Vec<f64>, &Tensor)]) -> Tensor {
+    assert!(
+        a.len() == x.dim(0) && terms.iter().all(|(c, y)| c.len() == a.len() && y.shape() == x.shape()),
+        "combine_each: one coefficient for each of {} samples, and one shape",
+        x.dim(0)
+    );
+    if x.is_tracked() || terms.iter().any(|(_, y)| y.is_tracked()) {
+        let mut shape = vec![1; x.rank()];
+        shape[0] = a.len();
+        let scaled = |c: &[f64], y: &Tensor| y * &Tensor::from_f64(&shape, c, y.dtype());
+        return terms.iter().fold(scaled(a, &x), |sum, (c, y)| &sum + &scaled(c, y));
+    }
+    match (x.device(), x.dtype()) {
+        (Device::Cpu, Dtype::F32) => each_in_place::<f32>(a, x, terms),
+        (Device::Cpu, Dtype::F64) => each_in_place::<f64>(a, x, terms),
+    }
+}
+
+fn each_in_place<T: Element>(a: &[f64], mut x: Tensor, terms: &[(Vec<f64>, &Tensor)]) -> Tensor {
+    let size = (x.len() / a.len().max(1)).max(1);
+    x.update::<T>(|x| {
+        for (b, row) in x.chunks_mut(size).enumerate() {
+            match (a[b], T::of(a[b])) {
+                (0.0, zero) => row.fill(zero),
+                (_, scale) => row.iter_mut().for_each(|x| *x = scale * *x),
+            }
+            for (c, y) in terms.iter().filter(|(c, _)| c[b] != 0.0) {
+                let c = T::of(c[b]);
+                row.iter_mut().zip(&y.as_slice::<T>()[b * size..]).for_each(|(x, &y)| *x += c * y);
+            }
+        }
+    });
+    x
+}
+
+/// Row `b` of `chosen` where `which[b]`, of `other` elsewhere; both `[B, ...]`.
+pub(crate) fn select(which: &[bool], chosen: Tensor, other: &Tensor) -> Tensor {
+    if which.iter().all(|&w| w) {
+        return chosen;
+    }
+    let part = |wanted: bool| which.iter().map(|&w| f64::from(w == wanted)).collect::<Vec<_>>();
+    combine_each(&part(true), chosen, &[(part(false), other)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +113,26 @@ mod tests {
                     assert!((found - (1.7 * before[j] + sum)).abs() < 1e-6, "{n} terms: {found}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn samples_with_coefficients_of_their_own_are_combined_row_by_row() {
+        let noise = fokker_tensor::Noise::new(2, 0);
+        for dtype in [Dtype::F32, Dtype::F64] {
+            let tensors: Vec<Tensor> = (0..3).map(|i| noise.normal(&[2, 3], 0, i, dtype)).collect();
+            let (a, c, d) = ([2.0, -1.0], vec![0.5, 0.0], vec![-3.0, 1.5]);
+            let terms = [(c.clone(), &tensors[1]), (d.clone(), &tensors[2])];
+            let found = combine_each(&a, tensors[0].clone(), &terms);
+            for b in 0..2 {
+                let row = |t: &Tensor| t.slice(0, b..b + 1);
+                let expected = combine(a[b], row(&tensors[0]), &[(c[b], &row(&tensors[1])), (d[b], &row(&tensors[2]))]);
+                assert!((&row(&found) - &expected).abs().max_all().item() < 1e-6);
+            }
+            let tracked = combine_each(&a, tensors[0].track(), &terms);
+            assert!(tracked.is_tracked() && (&tracked.detach() - &found).abs().max_all().item() < 1e-6);
+            let selected = select(&[false, true], tensors[0].clone(), &tensors[1]).to_vec::<f64>();
+            assert_eq!(selected, [&tensors[1].to_vec::<f64>()[..3], &tensors[0].to_vec::<f64>()[3..]].concat());
         }
     }
 

@@ -46,4 +46,19 @@ pub enum SolveError {
         /// What may be behind it.
         hint: &'static str,
     },
+    /// A solver with step control made no headway.
+    #[error(
+        "solver `{solver}`: gave up after {steps} steps at t = {t} (the next would be {length:e} long); \
+         use larger tolerances, a solver with fixed steps, or a larger max_steps"
+    )]
+    TooManySteps {
+        /// The solver.
+        solver: &'static str,
+        /// The steps made, rejected ones included.
+        steps: usize,
+        /// The time of a sample that is not at the end.
+        t: f64,
+        /// The length of its next step, in the solver's variable.
+        length: f64,
+    },
 }

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::SolveError;
 use crate::spacings::Spacing;
 
-/// Decreasing times `t_0 > t_1 > … > t_N` inside a process's span, and whether a last denoising step follows.
+/// Decreasing times `t_0 > t_1 > … > t_N` inside a process's span, and whether a last denoising step follows. From data to noise, the
+/// times of a [`reversed`](Self::reversed) grid increase.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
     times: Vec<f64>,
@@ -59,7 +60,13 @@ impl Grid {
         Ok(Self { times, denoise_last })
     }
 
-    /// The times, from noise to data.
+    /// The same times from data to noise, without a last denoising step: what [`Sampler::encode`](crate::Sampler::encode) walks.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self { times: self.times.iter().rev().copied().collect(), denoise_last: false }
+    }
+
+    /// The times, in the order of the steps.
     pub fn times(&self) -> &[f64] {
         &self.times
     }
@@ -72,6 +79,12 @@ impl Grid {
     /// The moves from one time to the next, without the last denoising step.
     pub fn moves(&self) -> usize {
         self.times.len() - 1
+    }
+
+    /// The times as text, one a line, each read back to the same bits: what [`List::of_file`](crate::List::of_file) reads.
+    pub fn to_text(&self) -> String {
+        let head = format!("# times of a grid of {} steps, from noise to data\n", self.steps());
+        self.times.iter().fold(head, |text, t| text + &format!("{t:?}\n"))
     }
 
     /// All steps, the last denoising one included.
@@ -94,7 +107,7 @@ impl Grid {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GridConfig {
-    /// The number of steps, default 50; see the [module](self) for what it counts.
+    /// The number of steps, default 50; see the [module](self) for what it counts. A [`List`](crate::List) has its own number.
     pub steps: usize,
     /// How the times are spaced, default uniform.
     pub spacing: Spacing,
@@ -134,6 +147,16 @@ impl GridConfig {
         }
         self.spacing.check()?;
         let (low, high) = sde.span();
+        let points = if self.denoise_last { self.steps } else { self.steps + 1 };
+        if self.spacing.own_ends() {
+            for (field, given) in [("t_min", self.t_min), ("t_max", self.t_max)] {
+                if let Some(t) = given {
+                    let expected = format!("no value, since this spacing has its own ends, found {t}");
+                    return Err(SolveError::Config { what: "grid", kind: self.spacing.name(), field, expected });
+                }
+            }
+            return Grid::new(self.spacing.times(sde, high, low, points)?, self.denoise_last, sde);
+        }
         let (t_min, t_max) = (self.t_min.unwrap_or(low), self.t_max.unwrap_or(high));
         for (field, t) in [("t_min", t_min), ("t_max", t_max)] {
             if !(low..=high).contains(&t) {
@@ -153,7 +176,6 @@ impl GridConfig {
                 expected: format!("t_min < t_max, found {t_min} and {t_max}"),
             });
         }
-        let points = if self.denoise_last { self.steps } else { self.steps + 1 };
         let mut times = if points == 1 { vec![t_max] } else { self.spacing.times(sde, t_max, t_min, points)? };
         // The ends are the ones asked for, not the ones that survive a round trip through the spacing's variable.
         times[0] = t_max;

@@ -50,9 +50,16 @@ pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
 pub use observer::{Observer, Step};
 pub use sampler::{Sampler, SamplerConfig, Samples, StateDtype};
-pub use solver::{Context, Kind, Solver, Stepper, noise_step};
+pub use solver::{Context, Family, Kind, Solver, Stepper, noise_step};
+pub use solvers::{
+    AdaptiveRungeKutta, Control, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, ExponentialAdams, Ipndm, Lms,
+    LowerOrderFinal, Method, Per, Pndm, Prediction, RungeKutta, UniPc, UniPcVariant, Variable, WarmUp,
+};
 pub use solvers::{
     Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, SolverInfo, StepSize,
 };
-pub use spacings::{Karras, LogSnr, Spacing, Uniform};
+pub use spacings::{
+    CosineAngle, Discrete, Exponential, FlowShift, Iddpm, Karras, List, LogSnr, Picking, Polyexponential, Quadratic, Spacing,
+    Uniform,
+};
 pub use threshold::Threshold;

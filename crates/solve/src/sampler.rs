@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SolveError;
 use crate::grid::{Grid, GridConfig};
 use crate::observer::{Observer, Step};
-use crate::solver::{Context, Solver};
+use crate::solver::{Context, Kind, Solver};
 use crate::solvers::SolverConfig;
 use crate::threshold::Threshold;
 
@@ -211,6 +211,48 @@ impl<'a> Sampler<'a> {
         first_sample: u64,
         observers: &mut [&mut dyn Observer],
     ) -> Result<Samples, SolveError> {
+        self.counted(&self.grid, x, cond, noise, first_sample, observers)
+    }
+
+    /// Takes given data `x`, `[B, ...]`, to the noise it comes from: the grid backwards, from its last time to its first. Without a last
+    /// denoising step, [`integrate`](Self::integrate) takes the result back to `x`, up to the errors of the solver both ways.
+    ///
+    /// `x` is the state at the grid's last time: clean data is that but for the noise of this time, `α ≈ 1` and `σ ≈ 0`.
+    /// Costs what the moves cost the other way.
+    ///
+    /// # Errors
+    /// As for [`integrate`](Self::integrate), and if the solver draws noise or the grid has no move.
+    ///
+    /// # Panics
+    /// If `cond` is not for `B` samples.
+    #[track_caller]
+    pub fn encode(&self, x: Tensor, cond: &Cond, observers: &mut [&mut dyn Observer]) -> Result<Samples, SolveError> {
+        if self.solver.kind() == Kind::Sde {
+            return Err(SolveError::Unsupported {
+                solver: self.solver.name(),
+                reason: "it draws noise, and there is no way back through it; encode with a solver of the probability-flow ODE, \
+                         `ddim` for example"
+                    .to_owned(),
+            });
+        }
+        let grid = self.grid.reversed();
+        if grid.moves() == 0 {
+            return Err(SolveError::Grid(format!("to encode, at least two times are needed, found one, {}", grid.first())));
+        }
+        // A solver of the ODE has no use for noise.
+        self.counted(&grid, x, cond, Noise::new(0, 0), 0, observers)
+    }
+
+    #[track_caller]
+    fn counted(
+        &self,
+        grid: &Grid,
+        x: Tensor,
+        cond: &Cond,
+        noise: Noise,
+        first_sample: u64,
+        observers: &mut [&mut dyn Observer],
+    ) -> Result<Samples, SolveError> {
         assert!(
             cond.batch().is_none_or(|labels| labels == x.dim(0)),
             "{:?} labels for a batch of shape {:?}",
@@ -221,13 +263,15 @@ impl<'a> Sampler<'a> {
         let denoiser = Counted::new(self.denoiser, calls.clone());
         let counter = self.counter.as_ref().unwrap_or(&calls);
         let before = counter.get();
-        let x = self.run(&denoiser, x.to(self.state), cond, noise, first_sample, observers)?;
+        let x = self.run(grid, &denoiser, x.to(self.state), cond, noise, first_sample, observers)?;
         let nfe = counter.get() - before;
         Ok(Samples { x, nfe, evaluations: nfe })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, none has a default")]
     fn run(
         &self,
+        grid: &Grid,
         denoiser: &dyn Denoiser,
         mut x: Tensor,
         cond: &Cond,
@@ -235,14 +279,14 @@ impl<'a> Sampler<'a> {
         first_sample: u64,
         observers: &mut [&mut dyn Observer],
     ) -> Result<Tensor, SolveError> {
-        let total = self.grid.steps();
-        let mut stepper = self.solver.start(denoiser.sde(), &self.grid)?;
+        let total = grid.steps();
+        let mut stepper = self.solver.start(denoiser.sde(), grid)?;
         for observer in observers.iter_mut() {
-            observer.start(&x, self.grid.first(), first_sample);
+            observer.start(&x, grid.first(), first_sample);
         }
         let mut context = Context {
-            t: self.grid.first(),
-            s: self.grid.first(),
+            t: grid.first(),
+            s: grid.first(),
             denoiser,
             cond,
             noise,
@@ -252,14 +296,14 @@ impl<'a> Sampler<'a> {
             threshold: &self.threshold,
             denoised: None,
         };
-        for (index, pair) in self.grid.times().windows(2).enumerate() {
+        for (index, pair) in grid.times().windows(2).enumerate() {
             (context.index, context.t, context.s) = (index, pair[0], pair[1]);
             x = stepper.step(&mut context, x)?;
             observe(observers, &mut context, &x);
         }
-        if self.grid.denoise_last() {
-            (context.index, context.t, context.s) = (total - 1, self.grid.last(), 0.0);
-            x = context.denoise(&x, self.grid.last())?;
+        if grid.denoise_last() {
+            (context.index, context.t, context.s) = (total - 1, grid.last(), 0.0);
+            x = context.denoise(&x, grid.last())?;
             observe(observers, &mut context, &x);
         }
         // The denoiser's answers were finite, but the last move may still have overflowed.

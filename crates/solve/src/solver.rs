@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use fokker_sde::{Cond, Denoiser, Sde, Times};
+use fokker_sde::{Cond, Denoiser, Quantity, Sde, Times};
 use fokker_tensor::{Noise, Tensor};
 
 use crate::error::SolveError;
@@ -18,6 +18,17 @@ pub enum Kind {
     Sde,
 }
 
+/// How a solver uses the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Every step begins anew.
+    OneStep,
+    /// A step uses answers of the steps before it.
+    Multistep,
+    /// Between two times of the grid it makes as many steps as a tolerance asks for.
+    Adaptive,
+}
+
 /// A numerical method that takes a state from noise to data.
 ///
 /// A solver is a plain description; what it remembers along a trajectory lives in the [`Stepper`] it starts.
@@ -25,7 +36,8 @@ pub trait Solver: Send + Sync + Debug {
     /// The tag in configuration files and listings.
     fn name(&self) -> &'static str;
 
-    /// The order of convergence in the step size: strong for ODE solvers, weak for SDE solvers.
+    /// The order of convergence in the step size: strong for ODE solvers, weak for SDE solvers. Of multistep methods, once they have
+    /// enough answers: their first steps are of lower order, and on grids that do not shorten those steps, so may the whole be.
     fn order(&self) -> u32;
 
     /// Whether the trajectory is deterministic.
@@ -34,6 +46,21 @@ pub trait Solver: Send + Sync + Debug {
     /// The evaluations of the denoiser for this many moves, a last denoising step not included; `None` if it depends on
     /// the trajectory. This documents the cost: runs count.
     fn evaluations(&self, moves: usize) -> Option<usize>;
+
+    /// How it uses the grid.
+    fn family(&self) -> Family {
+        Family::OneStep
+    }
+
+    /// The quantity along the trajectory that the method takes for constant or polynomial. Any denoiser serves any of them.
+    fn quantity(&self) -> Quantity {
+        Quantity::Sample
+    }
+
+    /// Whether it can start where `α = 0`, as on the whole span of the linear flow.
+    fn takes_pure_noise(&self) -> bool {
+        true
+    }
 
     /// Whether the numbers of the configuration make sense.
     ///

@@ -1,9 +1,13 @@
 //! Exact models and helpers that the tests of solvers and of the sampler share.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, reason = "each test file uses some of them")]
 
 use fokker_sde::{Betas, Covariance, Discrete, Gaussian, GaussianMixture, Ladder, Sde, SdeConfig};
-use fokker_solve::{Ddim, Kind, Predictor, PredictorCorrector, Solver, SolverConfig};
+use fokker_solve::{
+    AdaptiveRungeKutta, Ddim, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, ExponentialAdams, Grid, GridConfig,
+    Ipndm, Kind, Lms, LowerOrderFinal, Method, Pndm, Prediction, Predictor, PredictorCorrector, RungeKutta, Solver, SolverConfig,
+    UniPc, UniPcVariant, Variable, WarmUp,
+};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 /// The noise of all tests.
@@ -58,5 +62,80 @@ pub(crate) fn solvers(kind: Kind) -> Vec<SolverConfig> {
     all.push(Ddim { eta: 0.7 }.into());
     all.push(PredictorCorrector { predictor: Predictor::EulerMaruyama, corrections: 2, ..PredictorCorrector::default() }.into());
     all.push(PredictorCorrector { predictor: Predictor::Ancestral, ..PredictorCorrector::default() }.into());
+    all.extend(multistep_variants());
+    all.extend(one_step_variants());
     all.into_iter().filter(|solver| solver.kind() == kind).collect()
+}
+
+/// Multistep solvers of other orders, predictions and variables than the listed ones.
+fn multistep_variants() -> Vec<SolverConfig> {
+    let adams = ExponentialAdams { lower_order_final: LowerOrderFinal::Never, ..ExponentialAdams::default() };
+    let unipc = UniPc { lower_order_final: LowerOrderFinal::Never, ..UniPc::default() };
+    vec![
+        ExponentialAdams { order: 1, ..adams.clone() }.into(),
+        ExponentialAdams { order: 4, ..adams.clone() }.into(),
+        ExponentialAdams { order: 2, variable: Variable::T, ..adams.clone() }.into(),
+        ExponentialAdams { order: 2, variable: Variable::Sigma, ..adams.clone() }.into(),
+        ExponentialAdams { prediction: Prediction::Noise, ..adams.clone() }.into(),
+        ExponentialAdams { prediction: Prediction::Velocity, variable: Variable::T, ..adams.clone() }.into(),
+        ExponentialAdams { order: 2, corrector: true, ..adams }.into(),
+        Deis { order: 2, variable: Variable::Sigma, ..Deis::default() }.into(),
+        Deis { order: 3, variable: Variable::LogSnr, ..Deis::default() }.into(),
+        Lms { order: 3 }.into(),
+        Pndm { warm_up: WarmUp::Plms }.into(),
+        Ipndm { order: 2 }.into(),
+        DpmPpMultistep { order: 3, ..DpmPpMultistep::default() }.into(),
+        UniPc { order: 1, ..unipc.clone() }.into(),
+        UniPc { variant: UniPcVariant::Bh1, ..unipc.clone() }.into(),
+        UniPc { order: 3, prediction: Prediction::Noise, ..unipc.clone() }.into(),
+        UniPc { order: 3, corrector: false, ..unipc }.into(),
+    ]
+}
+
+/// One-step and adaptive solvers of other orders and variables than the listed ones.
+fn one_step_variants() -> Vec<SolverConfig> {
+    let runge_kutta = |method, variable| SolverConfig::from(RungeKutta { method, variable });
+    let adaptive = AdaptiveRungeKutta { method: Method::Tsit5, variable: Variable::LogSnr, ..AdaptiveRungeKutta::default() };
+    vec![
+        DpmSolver { order: 1 }.into(),
+        DpmSolver { order: 2 }.into(),
+        DpmPpSinglestep { order: 3 }.into(),
+        runge_kutta(Method::Euler, Variable::Sigma),
+        runge_kutta(Method::Midpoint, Variable::LogSnr),
+        runge_kutta(Method::Heun, Variable::Sigma),
+        runge_kutta(Method::Ralston, Variable::T),
+        runge_kutta(Method::Rk3, Variable::LogSnr),
+        runge_kutta(Method::Rk4, Variable::T),
+        runge_kutta(Method::Dopri5, Variable::LogSnr),
+        runge_kutta(Method::Tsit5, Variable::LogSnr),
+        adaptive.into(),
+        DpmAdaptive { order: 2, ..DpmAdaptive::default() }.into(),
+    ]
+}
+
+/// The least-squares slope of `ln error` against `ln n`, negated: the observed order.
+pub(crate) fn fitted_order(steps: &[usize], errors: &[f64]) -> f64 {
+    let points: Vec<(f64, f64)> = steps.iter().zip(errors).map(|(n, e)| ((*n as f64).ln(), e.ln())).collect();
+    let count = points.len() as f64;
+    let mean = points.iter().fold((0.0, 0.0), |m, p| (m.0 + p.0 / count, m.1 + p.1 / count));
+    let covariance: f64 = points.iter().map(|p| (p.0 - mean.0) * (p.1 - mean.1)).sum();
+    -covariance / points.iter().map(|p| (p.0 - mean.0).powi(2)).sum::<f64>()
+}
+
+/// A uniform grid without last denoising step between two noise levels.
+pub(crate) fn interior_grid(sde: &dyn Sde, steps: usize, log_snr: (f64, f64)) -> Grid {
+    let config = GridConfig {
+        steps,
+        t_max: Some(sde.time_at_log_snr(log_snr.0)),
+        t_min: Some(sde.time_at_log_snr(log_snr.1)),
+        denoise_last: false,
+        ..GridConfig::default()
+    };
+    config.build(sde).unwrap()
+}
+
+/// A time at the noisy end at which this solver can start.
+pub(crate) fn latest_start(solver: &SolverConfig, sde: &dyn Sde) -> f64 {
+    let (_, end) = sde.span();
+    if sde.alpha(end) > 0.0 || solver.takes_pure_noise() { end } else { 0.999 * end }
 }

@@ -1,6 +1,6 @@
 //! `x_s = x_t + (s − t) (α̇_t x̂₀ + σ̇_t ε̂)`.
 
-use fokker_sde::Sde;
+use fokker_sde::{Quantity, Sde};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,10 @@ impl Solver for Euler {
 
     fn evaluations(&self, moves: usize) -> Option<usize> {
         Some(moves)
+    }
+
+    fn quantity(&self) -> Quantity {
+        Quantity::Velocity
     }
 
     fn start(&self, _sde: &dyn Sde, _grid: &Grid) -> Result<Box<dyn Stepper>, SolveError> {

@@ -3,7 +3,7 @@
 //! v_s = α̇_s x̂₀(x', s) + σ̇_s ε̂(x', s)          x_s = x_t + (s − t) (v_t + v_s)/2
 //! ```
 
-use fokker_sde::Sde;
+use fokker_sde::{Quantity, Sde};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,10 @@ impl Solver for Heun {
 
     fn evaluations(&self, moves: usize) -> Option<usize> {
         Some(2 * moves)
+    }
+
+    fn quantity(&self) -> Quantity {
+        Quantity::Velocity
     }
 
     fn start(&self, _sde: &dyn Sde, _grid: &Grid) -> Result<Box<dyn Stepper>, SolveError> {

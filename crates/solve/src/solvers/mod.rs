@@ -1,11 +1,11 @@
 //! The solvers, one file each, listed once below.
 
-use fokker_sde::Sde;
+use fokker_sde::{Quantity, Sde};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SolveError;
 use crate::grid::Grid;
-use crate::solver::{Kind, Solver, Stepper};
+use crate::solver::{Family, Kind, Solver, Stepper};
 
 /// From one line per solver: its module, its variant of [`SolverConfig`], and its place in [`SolverConfig::all`].
 macro_rules! solvers {
@@ -91,11 +91,59 @@ solvers! {
     predictor_corrector::PredictorCorrector = "predictor-corrector",
         "A reverse-diffusion predictor, then Langevin corrections at each noise level",
         "Song et al. 2021, algorithms 1 to 5";
+    exponential_adams::ExponentialAdams = "exponential-adams",
+        "Exponential Adams methods of any order with exact weights, in data, noise or velocity, with or without corrector",
+        "Hochbruck & Ostermann 2010, section 2.5; Lu et al. 2022b, proposition 4.1";
+    deis::Deis = "deis",
+        "DEIS: the noise is a polynomial in t (tAB), sigma (rhoAB) or the log-SNR through the last answers",
+        "Zhang & Chen 2023, eq. 14 and 15";
+    lms::Lms = "lms",
+        "Linear multistep method in the noise level",
+        "k-diffusion; Zhang & Chen 2023, eq. 15";
+    pndm::Pndm = "pndm",
+        "PNDM: DDIM's step with the noise of a linear multistep method, after Runge-Kutta steps or as PLMS",
+        "Liu et al. 2022, algorithm 2";
+    ipndm::Ipndm = "ipndm",
+        "Improved PNDM: the first steps use the answers there are",
+        "Zhang & Chen 2023, section H.2";
+    dpm_solver::DpmSolver = "dpm-solver",
+        "DPM-Solver-1, -2 (which is DPM-2) and -3, single-step in noise",
+        "Lu et al. 2022a, algorithms 1 and 2; Karras et al. 2022";
+    dpmpp_singlestep::DpmPpSinglestep = "dpmpp-singlestep",
+        "DPM-Solver++ (2S) and (3S), single-step in data",
+        "Lu et al. 2022b, algorithm 1";
+    dpmpp_multistep::DpmPpMultistep = "dpmpp-multistep",
+        "DPM-Solver++ (2M) and (3M), multistep in data, with the paper's approximate weights",
+        "Lu et al. 2022b, algorithm 2";
+    unipc::UniPc = "unipc",
+        "UniPC: a multistep predictor, and a corrector that costs no evaluation",
+        "Zhao et al. 2023, algorithms 1 and 2";
+    runge_kutta::RungeKutta = "runge-kutta",
+        "Explicit Runge-Kutta methods of order 1 to 5 in t, the noise level or the log-SNR",
+        "Hairer, Nørsett & Wanner 1993, section II.1";
+    adaptive_runge_kutta::AdaptiveRungeKutta = "adaptive-runge-kutta",
+        "Runge-Kutta of order 5 with steps as long as a tolerance allows",
+        "Dormand & Prince 1980, table 2; Tsitouras 2011, table 1";
+    dpm_adaptive::DpmAdaptive = "dpm-adaptive",
+        "DPM-Solver-12 and -23: single-step in noise, with steps as long as a tolerance allows",
+        "Lu et al. 2022a, appendix C";
 }
 
+mod adams;
+mod adaptive;
+mod exponential;
+mod singlestep;
+mod stages;
+mod tableau;
 mod transition;
 
+pub use adams::LowerOrderFinal;
+pub use adaptive::{Control, Per};
+pub use exponential::{Prediction, Variable};
+pub use pndm::WarmUp;
 pub use predictor_corrector::{Predictor, StepSize};
+pub use tableau::Method;
+pub use unipc::UniPcVariant;
 
 impl Default for SolverConfig {
     /// [`Ddim`] without noise: accurate on any process and any grid, where Euler and Heun in `t` want short steps near the data
@@ -106,7 +154,7 @@ impl Default for SolverConfig {
 }
 
 /// A row of the table of solvers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SolverInfo {
     /// The tag in configuration files.
     pub name: &'static str,
@@ -114,8 +162,14 @@ pub struct SolverInfo {
     pub kind: &'static str,
     /// The order of convergence: strong for ODE solvers, weak for SDE solvers.
     pub order: u32,
-    /// Evaluations of the model per step with the default numbers; none if it depends on the trajectory.
+    /// `one-step`, `multistep` or `adaptive`.
+    pub family: &'static str,
+    /// Evaluations of the model per step of a long trajectory with the default numbers; none if it depends on the trajectory.
     pub cost: Option<usize>,
+    /// The quantity that the method takes for constant or polynomial. Networks of any prediction serve any of them.
+    pub quantity: Quantity,
+    /// Whether it can start where `α = 0`, or needs a process, or a `t_max`, with some signal at its first time.
+    pub takes_pure_noise: bool,
     /// What it is.
     pub about: &'static str,
     /// The paper, with its equation or algorithm.
@@ -132,7 +186,15 @@ impl SolverConfig {
                 Kind::Sde => "sde",
             },
             order: self.order(),
-            cost: self.evaluations(1),
+            family: match self.family() {
+                Family::OneStep => "one-step",
+                Family::Multistep => "multistep",
+                Family::Adaptive => "adaptive",
+            },
+            // Of one step more, after any warm-up.
+            cost: self.evaluations(101).zip(self.evaluations(100)).map(|(more, less)| more - less),
+            quantity: self.quantity(),
+            takes_pure_noise: self.takes_pure_noise(),
             about: self.about(),
             reference: self.reference(),
         }
@@ -152,6 +214,15 @@ impl Solver for SolverConfig {
     }
     fn evaluations(&self, moves: usize) -> Option<usize> {
         self.inner().evaluations(moves)
+    }
+    fn family(&self) -> Family {
+        self.inner().family()
+    }
+    fn quantity(&self) -> Quantity {
+        self.inner().quantity()
+    }
+    fn takes_pure_noise(&self) -> bool {
+        self.inner().takes_pure_noise()
     }
     fn check(&self) -> Result<(), SolveError> {
         self.inner().check()

@@ -14,6 +14,12 @@ trait Space {
     fn check(&self) -> Result<(), SolveError> {
         Ok(())
     }
+
+    /// Whether the ends follow from the spacing itself: it then gets the span, is asked even for a single time, and what it answers
+    /// is taken as it is.
+    fn own_ends(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! spacings {
@@ -82,7 +88,17 @@ spacings! {
     uniform::Uniform = "uniform", "Uniform in t";
     karras::Karras = "karras", "Uniform in (σ/α)^(1/ρ), dense at low noise: Karras et al. 2022, eq. 5";
     log_snr::LogSnr = "log-snr", "Uniform in the log-SNR: Lu et al. 2022 (DPM-Solver), section 3.4";
+    quadratic::Quadratic = "quadratic", "Uniform in √t: Song, Meng & Ermon 2021 (DDIM), appendix D.2";
+    exponential::Exponential = "exponential", "Uniform in ln(σ/α), the same times as log-snr: k-diffusion's name of it";
+    polyexponential::Polyexponential = "polyexponential", "Uniform in a power of the place in ln(σ/α): k-diffusion";
+    cosine::CosineAngle = "cosine", "Uniform in arctan(σ/α), the cosine schedule's levels: Nichol & Dhariwal 2021, eq. 17";
+    iddpm::Iddpm = "iddpm", "The discrete noise levels of iDDPM: Karras et al. 2022, table 1";
+    discrete::Discrete = "discrete", "Leading, trailing or equally spaced steps of a ladder: Lin et al. 2024, table 2";
+    flow_shift::FlowShift = "flow-shift", "The straight flow's time, its noise levels multiplied by a shift: Esser et al. 2024, eq. 23";
+    list::List = "list", "An explicit list of times or noise levels, or a file of times";
 }
+
+pub use discrete::Picking;
 
 impl Default for Spacing {
     /// [`Uniform`].
@@ -103,6 +119,11 @@ impl Spacing {
     pub(crate) fn check(&self) -> Result<(), SolveError> {
         self.inner().check()
     }
+
+    /// Whether the ends follow from the spacing, not from `t_min` and `t_max`.
+    pub(crate) fn own_ends(&self) -> bool {
+        self.inner().own_ends()
+    }
 }
 
 /// `points` equally spaced numbers from `first` to `last`.
@@ -120,7 +141,7 @@ fn finite_log_snr(sde: &dyn Sde, kind: &'static str, t_max: f64) -> Result<f64, 
     let (t_min, end) = sde.span();
     Err(SolveError::Grid(format!(
         "spacing `{kind}` needs a finite noise level at both ends, but sde `{}` is pure noise at t = {t_max}; \
-         use spacing `uniform`, or set t_max to {} for example",
+         use spacing `uniform` or `cosine`, or set t_max to {} for example",
         sde.name(),
         t_min.max(0.999 * end)
     )))

@@ -1,0 +1,303 @@
+//! Steps as long as a tolerance allows: a one-step method with an estimate `e` of its error, and a controller.
+//!
+//! ```text
+//! E = √(mean of (e/δ)²)        δ = max(atol, rtol max(|x_low|, |x_t|))        x_low = x_s − e
+//! factor = 1 + arctan(E_n^{−(p+i+d)/k} E_{n−1}^{(p+2d)/k} E_{n−2}^{−d/k} − 1)      e is of order k in the step
+//! ```
+//!
+//! A step is accepted if `factor ≥ accept`, which is about `E ≤ accept^{−k}`, and tried again otherwise; the next is `factor` times as
+//! long either way (Söderlind 2003, doi:10.1145/641876.641877, for the exponents; Söderlind & Wang 2006,
+//! doi:10.1016/j.cam.2005.03.008, for the smooth limit; k-diffusion has the same rule). `p = d = 0` is the rule of Lu et al. 2022
+//! (arXiv:2206.00927), appendix C, up to the limit. `E_{n−1}` and `E_{n−2}` are of accepted steps.
+//!
+//! A pair of the grid's times is an interval to cross: its end is reached exactly, and the length of a step is remembered across it.
+//! Each sample has its own steps, unless the tolerance is for the batch. Samples that have crossed wait at the end while others
+//! go on: a batch costs what its slowest sample costs.
+
+use fokker_sde::{Sde, Times};
+use fokker_tensor::{Dtype, Element, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::exponential::Variable;
+use super::stages::Stages;
+use crate::combine::{combine_each, select};
+use crate::error::SolveError;
+use crate::grid::Grid;
+use crate::solver::{Context, Stepper};
+
+/// Whose error a tolerance bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Per {
+    /// Each sample's, by steps of its own: a sample does not depend on its batch.
+    #[default]
+    Sample,
+    /// The batch's, by common steps: `E` is over all of its numbers.
+    Batch,
+}
+
+/// Tolerances and the step controller of the adaptive solvers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// The error of a step relative to the state, default 1e-3. k-diffusion's DPM-Solver has 0.05.
+    pub rtol: f64,
+    /// The error of a step in data units, default 1e-4. k-diffusion's DPM-Solver has 0.0078, half of an image's 8-bit step.
+    pub atol: f64,
+    /// Whose error, default each sample's.
+    pub per: Per,
+    /// The proportional coefficient `p`, default 0.
+    pub p: f64,
+    /// The integral coefficient `i`, default 1.
+    pub i: f64,
+    /// The derivative coefficient `d`, default 0.
+    pub d: f64,
+    /// The smallest factor at which a step is accepted, in `(0, 1]`, default 0.81.
+    pub accept: f64,
+    /// The length of the first step in the method's variable (`ln(α/σ)` for DPM-Solver), default a hundredth of the way.
+    pub first: Option<f64>,
+    /// The most steps of a trajectory, rejected ones included, default 10000.
+    pub max_steps: usize,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { rtol: 1e-3, atol: 1e-4, per: Per::default(), p: 0.0, i: 1.0, d: 0.0, accept: 0.81, first: None, max_steps: 10_000 }
+    }
+}
+
+impl Control {
+    pub(super) fn check(&self, kind: &'static str) -> Result<(), SolveError> {
+        let bad = |field, expected| Err(SolveError::Config { what: "solver", kind, field, expected });
+        for (field, value) in [("control.rtol", self.rtol), ("control.atol", self.atol)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return bad(field, format!("a positive number, found {value}"));
+            }
+        }
+        for (field, value) in [("control.p", self.p), ("control.d", self.d)] {
+            if !(0.0..=1.0).contains(&value) {
+                return bad(field, format!("a number in [0, 1], found {value}"));
+            }
+        }
+        if !(0.0 < self.i && self.i <= 1.0) {
+            return bad("control.i", format!("a number in (0, 1], found {}", self.i));
+        }
+        if !(0.0 < self.accept && self.accept <= 1.0) {
+            return bad("control.accept", format!("a number in (0, 1], found {}", self.accept));
+        }
+        if let Some(first) = self.first
+            && !(first > 0.0 && first.is_finite())
+        {
+            return bad("control.first", format!("a positive number, found {first}"));
+        }
+        if self.max_steps == 0 {
+            return bad("control.max_steps", "at least 1, found 0".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A one-step method with an error estimate.
+pub(super) trait Embedded {
+    /// The tag of the solver.
+    fn name(&self) -> &'static str;
+
+    /// The step from `t` to `s`, its error estimate included; with weights 0 where `t = s`.
+    fn stages(&self, sde: &dyn Sde, t: f64, s: f64) -> Stages;
+
+    /// The variable in which steps are measured.
+    fn variable(&self) -> Variable;
+
+    /// The order `k` of the error estimate in the step.
+    fn error_order(&self) -> f64;
+
+    /// Whether the last stage is the first of the next step.
+    fn first_same_as_last(&self) -> bool;
+}
+
+/// Begins a trajectory.
+pub(super) fn start(
+    method: impl Embedded + 'static,
+    control: &Control,
+    sde: &dyn Sde,
+    grid: &Grid,
+) -> Result<Box<dyn Stepper>, SolveError> {
+    let variable = method.variable();
+    variable.check(method.name(), sde, grid)?;
+    let way = variable.tau(sde, grid.last()) - variable.tau(sde, grid.first());
+    let first = control.first.unwrap_or(0.01 * way.abs());
+    Ok(Box::new(Walk { method: Box::new(method), control: control.clone(), first, samples: Vec::new(), slopes: None, tried: 0 }))
+}
+
+/// Where one sample is.
+#[derive(Clone, Debug)]
+struct Sample {
+    t: f64,
+    /// The length of its next step in the method's variable.
+    h: f64,
+    /// `1/E` of its last two accepted steps.
+    before: Option<[f64; 2]>,
+}
+
+struct Walk {
+    method: Box<dyn Embedded>,
+    control: Control,
+    first: f64,
+    samples: Vec<Sample>,
+    /// The first stage of the next step, where it is known.
+    slopes: Option<Tensor>,
+    tried: usize,
+}
+
+impl Stepper for Walk {
+    fn step(&mut self, cx: &mut Context<'_>, mut x: Tensor) -> Result<Tensor, SolveError> {
+        if self.samples.is_empty() {
+            self.samples = vec![Sample { t: cx.t, h: self.first, before: None }; x.dim(0)];
+        }
+        while self.samples.iter().any(|sample| sample.t != cx.s) {
+            if self.tried == self.control.max_steps {
+                return Err(self.gives_up(cx));
+            }
+            self.tried += 1;
+            x = self.attempt(cx, x)?;
+        }
+        Ok(x)
+    }
+}
+
+/// One sample's try: where it goes, and how long the step is.
+struct Try {
+    s: f64,
+    length: f64,
+    /// Whether the end of the interval made it shorter than wanted.
+    cut: bool,
+}
+
+impl Walk {
+    /// One step of every sample that is not at the end, accepted or not.
+    fn attempt(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
+        let tries: Vec<Try> = self.samples.iter().map(|sample| self.aim(cx.sde(), sample, cx.s)).collect();
+        let stages: Vec<Stages> =
+            self.samples.iter().zip(&tries).map(|(from, to)| self.method.stages(cx.sde(), from.t, to.s)).collect();
+        let answers = self.answers(cx, &x, &stages)?;
+        let next = apply(&stages, |stages| (stages.result.state, &stages.result.weights), x.clone(), &answers);
+        let error = apply(&stages, |stages| (0.0, &stages.error), x.clone(), &answers);
+        let moving: Vec<bool> = self.samples.iter().map(|sample| sample.t != cx.s).collect();
+        let sizes = self.sizes(&error, &next, &x, &moving);
+        let mut moved = vec![false; tries.len()];
+        for (i, to) in tries.iter().enumerate().filter(|(i, _)| moving[*i]) {
+            moved[i] = self.decide(i, to, sizes[i]);
+        }
+        self.slopes = match answers {
+            _ if !moved.contains(&true) => answers.into_iter().next(),
+            mut answers if self.method.first_same_as_last() => {
+                let last = answers.pop().expect("a method has stages");
+                Some(select(&moved, last, &answers[0]))
+            }
+            _ => None,
+        };
+        Ok(select(&moved, next, &x))
+    }
+
+    /// Where a sample's next step ends.
+    fn aim(&self, sde: &dyn Sde, sample: &Sample, end: f64) -> Try {
+        let variable = self.method.variable();
+        let (from, to) = (variable.tau(sde, sample.t), variable.tau(sde, end));
+        let left = (to - from).abs();
+        if sample.t == end {
+            return Try { s: end, length: 0.0, cut: true };
+        }
+        // A rest that is next to nothing is taken along.
+        if sample.h * (1.0 + 1e-9) >= left {
+            return Try { s: end, length: left, cut: sample.h > left };
+        }
+        let s = variable.time(sde, from + sample.h * (to - from).signum());
+        Try { s: s.clamp(sample.t.min(end), sample.t.max(end)), length: sample.h, cut: false }
+    }
+
+    /// The answers of all stages, each sample at its own times.
+    fn answers(&mut self, cx: &mut Context<'_>, x: &Tensor, stages: &[Stages]) -> Result<Vec<Tensor>, SolveError> {
+        let mut answers: Vec<Tensor> = self.slopes.take().into_iter().collect();
+        for i in answers.len()..stages[0].stages.len() {
+            let at_stage = match i {
+                0 => x.clone(),
+                _ => apply(stages, |all| (all.stages[i].row.state, &all.stages[i].row.weights), x.clone(), &answers),
+            };
+            let denoised = cx.denoise_each(&at_stage, &times(stages.iter().map(|all| all.stages[i].t).collect()))?;
+            let factors = |part: fn((f64, f64)) -> f64| stages.iter().map(|all| part(all.stages[i].factors)).collect::<Vec<_>>();
+            answers.push(combine_each(&factors(|f| f.1), denoised, &[(factors(|f| f.0), &at_stage)]));
+        }
+        Ok(answers)
+    }
+
+    /// `E` of each sample, of which those that do not move have no part in the batch's.
+    fn sizes(&self, error: &Tensor, next: &Tensor, x: &Tensor, moving: &[bool]) -> Vec<f64> {
+        let squares = match x.dtype() {
+            Dtype::F32 => self.mean_squares::<f32>(error, next, x),
+            Dtype::F64 => self.mean_squares::<f64>(error, next, x),
+        };
+        match self.control.per {
+            Per::Sample => squares.iter().map(|square| square.sqrt()).collect(),
+            Per::Batch => {
+                let counted: Vec<f64> = squares.iter().zip(moving).filter(|(_, moves)| **moves).map(|(s, _)| *s).collect();
+                vec![(counted.iter().sum::<f64>() / counted.len() as f64).sqrt(); squares.len()]
+            }
+        }
+    }
+
+    fn mean_squares<T: Element>(&self, error: &Tensor, next: &Tensor, x: &Tensor) -> Vec<f64> {
+        let size = (x.len() / x.dim(0).max(1)).max(1);
+        let rows = error.as_slice::<T>().chunks(size).zip(next.as_slice::<T>().chunks(size)).zip(x.as_slice::<T>().chunks(size));
+        let square = |e: f64, next: f64, x: f64| {
+            let allowed = self.control.atol.max(self.control.rtol * (next - e).abs().max(x.abs()));
+            (e / allowed).powi(2)
+        };
+        rows.map(|((e, next), x)| {
+            let sum: f64 = e.iter().zip(next).zip(x).map(|((e, next), x)| square(e.wide(), next.wide(), x.wide())).sum();
+            sum / size as f64
+        })
+        .collect()
+    }
+
+    /// Whether sample `i` takes its step of error `size`; either way, how long the next one is.
+    fn decide(&mut self, i: usize, to: &Try, size: f64) -> bool {
+        let (k, Control { p, i: integral, d, accept, .. }) = (self.method.error_order(), self.control.clone());
+        let sample = &mut self.samples[i];
+        // A step that left the range of numbers is a step that was far too long.
+        let now = if size.is_finite() { 1.0 / (size + 1e-8) } else { 0.0 };
+        let [one, two] = sample.before.unwrap_or([now, now]);
+        let raw = now.powf((p + integral + d) / k) * one.powf(-(p + 2.0 * d) / k) * two.powf(d / k);
+        let factor = 1.0 + (raw - 1.0).atan();
+        let accepted = factor >= accept;
+        // A step that the interval cut short says little about longer ones.
+        sample.h = if to.cut && accepted { sample.h.max(to.length * factor) } else { to.length * factor };
+        if accepted {
+            sample.before = Some([now, one]);
+            sample.t = to.s;
+        }
+        accepted
+    }
+
+    fn gives_up(&self, cx: &Context<'_>) -> SolveError {
+        let slowest = self.samples.iter().find(|sample| sample.t != cx.s).expect("not all are at the end");
+        SolveError::TooManySteps { solver: self.method.name(), steps: self.control.max_steps, t: slowest.t, length: slowest.h }
+    }
+}
+
+/// One row of each sample's stages, applied.
+fn apply<'a>(stages: &'a [Stages], row: impl Fn(&'a Stages) -> (f64, &'a Vec<f64>), x: Tensor, answers: &[Tensor]) -> Tensor {
+    let rows: Vec<(f64, &Vec<f64>)> = stages.iter().map(row).collect();
+    let states: Vec<f64> = rows.iter().map(|(state, _)| *state).collect();
+    let count = rows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0);
+    let terms: Vec<(Vec<f64>, &Tensor)> = answers[..count]
+        .iter()
+        .enumerate()
+        .map(|(j, answer)| (rows.iter().map(|(_, weights)| weights[j]).collect(), answer))
+        .collect();
+    combine_each(&states, x, &terms)
+}
+
+/// One time if all are the same: models may know a short cut.
+fn times(times: Vec<f64>) -> Times {
+    if times.windows(2).all(|pair| pair[0] == pair[1]) { Times::Same(times[0]) } else { Times::Each(times) }
+}
