@@ -52,7 +52,12 @@ fn deterministic_solvers_have_their_order_on_every_sde() {
     for sde in smooth_processes() {
         for solver in fixed_step() {
             // Methods of order 5 soon reach the rounding of f64.
-            let steps = if solver.order() < 5 { [40, 80, 160, 320] } else { [10, 20, 40, 80] };
+            let steps = match (solver.order(), sde.name()) {
+                (5.., _) => [10, 20, 40, 80],
+                // Methods in t feel a process whose velocity changes much: 40 steps are far from the limit.
+                (3.., "scaled") => [80, 160, 320, 640],
+                _ => [40, 80, 160, 320],
+            };
             let errors = steps.map(|n| {
                 let mut grid = uneven_grid(&sde, n);
                 if solver.family() == Family::Multistep && solver.order() > 2 {
