@@ -22,7 +22,7 @@ use trajectory::{TOLERANCE, assert_noise, assert_state, assert_states, follow, f
 
 const FILE: &str = "samplers_diffusers";
 
-/// Compared together with the stochastic solvers, as are some cases of `DPMSolverMultistepScheduler`.
+/// Compared in `fixtures_samplers_stochastic.rs`, as are some cases of `DPMSolverMultistepScheduler`.
 const STOCHASTIC: [&str; 3] = ["DDPMScheduler", "DPMSolverSDEScheduler", "EulerAncestralDiscreteScheduler"];
 
 #[test]

@@ -23,7 +23,7 @@ use trajectory::{TOLERANCE, assert_noise, assert_state, assert_states, edm, foll
 
 const FILE: &str = "samplers_kdiffusion";
 
-/// Compared together with the stochastic solvers.
+/// Compared in `fixtures_samplers_stochastic.rs`.
 const STOCHASTIC: [&str; 4] = ["euler_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"];
 
 #[test]
