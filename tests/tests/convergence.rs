@@ -43,7 +43,7 @@ fn error(sde: &SdeConfig, solver: &SolverConfig, grid: Grid) -> f64 {
 
 /// Deterministic solvers that take the steps of the grid.
 fn fixed_step() -> Vec<SolverConfig> {
-    solvers(Kind::Ode).into_iter().filter(|solver| solver.family() != Family::Adaptive).collect()
+    solvers(Kind::Ode).into_iter().filter(|solver| !matches!(solver.family(), Family::Adaptive | Family::Parallel)).collect()
 }
 
 #[test]

@@ -138,6 +138,8 @@ fn dpm_solver_adaptive_takes_the_steps_of_k_diffusion() {
             p: case.number_or("pcoeff", 0.0),
             i: case.number_or("icoeff", 1.0),
             d: case.number_or("dcoeff", 0.0),
+            safety: 1.0,
+            accept: 0.81,
             ..Control::default()
         };
         let model = mixture(edm());

@@ -27,7 +27,8 @@ fn sampler<'a>(model: &'a dyn fokker_sde::Denoiser, solver: &SolverConfig, steps
 fn every_deterministic_solver_returns_from_the_noise_it_encoded_with_an_error_of_its_order() {
     for sde in SdeConfig::all() {
         let model = mixture(sde.clone());
-        for solver in solvers(Kind::Ode) {
+        // The error of ParaDiGMS is that of its tolerance.
+        for solver in solvers(Kind::Ode).into_iter().filter(|solver| solver.family() != Family::Parallel) {
             let round_trip = |steps| {
                 let sampler = sampler(&model, &solver, steps);
                 let x = &model.sample(8, NOISE, 0) * sde.alpha(sampler.grid().last());

@@ -32,7 +32,8 @@ fn marginal(sde: &dyn Sde, t: f64) -> (f64, f64) {
 /// Asserts that the errors of mean and variance together fall with the declared order.
 fn assert_weak_order(sde: &SdeConfig, solver: &SolverConfig) {
     let model = one_dimensional(sde.clone());
-    let steps = [40, 80, 160];
+    // The errors of mean and variance by Euler steps with churn cancel at 40 and 80 steps where σ̇ is far from constant.
+    let steps = if solver.name() == "edm-stochastic" { [160, 320, 640] } else { [40, 80, 160] };
     let errors = steps.map(|n| {
         let grid = log_snr_grid(sde, n, (-3.0, 3.0));
         let (exact, start) = (marginal(sde, grid.last()), marginal(sde, grid.first()));
@@ -384,7 +385,7 @@ fn without_noise_the_dpmpp_family_is_second_order_dpm_solver_pp() {
             assert_eq!((solver.kind(), solver.order()), (Kind::Ode, 2));
             let steps = [40, 80, 160, 320];
             let errors = steps.map(|n| {
-                let grid = interior_grid(&sde, n, (-3.0, 3.0));
+                let grid = log_snr_grid(&sde, n, (-3.0, 3.0));
                 let (t, s) = (grid.first(), grid.last());
                 let x = diffuse(&sde, &t.into(), &model.sample(8, NOISE, 0), &NOISE.normal(&[8, 2], 0, 9, Dtype::F64));
                 let exact = model.flow(&x, t, s);
@@ -542,7 +543,7 @@ fn one_step_is_the_denoiser_and_two_are_the_posterior_for_exponential_solvers() 
 #[test]
 fn langevin_corrections_leave_the_noise_level_where_it_is() {
     // The corrections add a bias of the second order in the signal-to-noise ratio and no more.
-    for sde in smooth_processes() {
+    for sde in SdeConfig::all().into_iter().filter(|sde| sde.ladder().is_none()) {
         let model = one_dimensional(sde.clone());
         let grid = || interior_grid(&sde, 100, (-3.0, 6.0));
         let (exact, start) = (marginal(&sde, grid().last()), marginal(&sde, grid().first()));

@@ -29,6 +29,8 @@ pub enum Family {
     Multistep,
     /// Between two times of the grid it makes as many steps as a tolerance asks for.
     Adaptive,
+    /// It makes many steps of the grid at once, and again until a tolerance is met.
+    Parallel,
 }
 
 /// A numerical method that takes a state from noise to data.

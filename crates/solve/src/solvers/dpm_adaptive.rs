@@ -15,8 +15,8 @@ use crate::solver::{Family, Kind, Solver, Stepper};
 /// DPM-Solver-12 and -23: Lu et al. 2022 (arXiv:2206.00927), appendix C, with steps in `ln(α/σ)`. With `control = { rtol = 0.05,
 /// atol = 0.0078, first = 0.05, safety = 1, accept = 0.81, p = 0, i = 1, per = "batch" }` it is k-diffusion's `dpm_adaptive`.
 ///
-/// The grid's times are where the trajectory is wanted; give it few: a grid of 2 steps is one interval and the last denoising. A step,
-/// rejected ones too, costs `order` evaluations. Gives up after `control.max_steps`.
+/// The grid's times are where the trajectory is wanted; give it few: a grid of 2 steps is one interval and the last denoising. A step
+/// costs `order` evaluations, a rejected one `order − 1`. Gives up after `control.max_steps`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpmAdaptive {

@@ -231,7 +231,7 @@ pub struct SolverInfo {
     pub order: u32,
     /// The strong order of an SDE solver along one Brownian path; none for ODE solvers and where no path is followed.
     pub strong_order: Option<f64>,
-    /// `one-step`, `multistep` or `adaptive`.
+    /// `one-step`, `multistep`, `adaptive` or `parallel`.
     pub family: &'static str,
     /// Evaluations of the model per step of a long trajectory with the default numbers; none if it depends on the trajectory.
     pub cost: Option<usize>,
@@ -260,6 +260,7 @@ impl SolverConfig {
                 Family::OneStep => "one-step",
                 Family::Multistep => "multistep",
                 Family::Adaptive => "adaptive",
+                Family::Parallel => "parallel",
             },
             // Of one step more, after any warm-up.
             cost: self.evaluations(101).zip(self.evaluations(100)).map(|(more, less)| more - less),

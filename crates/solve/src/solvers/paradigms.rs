@@ -18,7 +18,7 @@ use super::transition::Move;
 use crate::error::SolveError;
 use crate::grid::Grid;
 use crate::path::NoiseSource;
-use crate::solver::{Context, Kind, Solver, Stepper};
+use crate::solver::{Context, Family, Kind, Solver, Stepper};
 
 /// The step that [`Paradigms`] takes many of at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,10 @@ impl Solver for Paradigms {
 
     fn strong_order(&self) -> Option<f64> {
         (self.kind() == Kind::Sde).then_some(1.0)
+    }
+
+    fn family(&self) -> Family {
+        Family::Parallel
     }
 
     fn kind(&self) -> Kind {

@@ -153,9 +153,9 @@ impl History {
         let mut chosen = if usable.is_empty() { known } else { usable };
         chosen.truncate(count);
         let places: Vec<f64> = chosen.iter().map(|(place, _)| *place).collect();
-        // ∫₀¹ K e^(−K(1−u)) u^k du = K I_k(−K).
+        // ∫₀¹ K e^(−K(1−u)) u^k du = K I_k(−K), which is 1 for K = ∞, the step from pure noise.
         let k = (1.0 + eta) * h;
-        let moments: Vec<f64> = exponential_integrals(-k, count).into_iter().map(|integral| k * integral).collect();
+        let moments: Vec<f64> = exponential_integrals(-k, places.len()).into_iter().map(|integral| if k.is_finite() { k * integral } else { 1.0 }).collect();
         let weights = weights(&places, &moments);
         let alpha = sde.alpha(s);
         let mut terms: Vec<(f64, &Tensor)> = weights.iter().zip(&chosen).map(|(b, (_, d))| (alpha * b, *d)).collect();
