@@ -29,7 +29,11 @@ enum What {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  fokker list recipes\n  fokker list solvers --json")]
+#[command(
+    after_help = "Examples:\n  fokker list recipes\n  fokker list solvers --json\n\nOf solvers: `order` is that of an ODE solver's error and of an SDE solver's moments, `strong` that of its paths; `calls` of the network \
+                        per step; `predicts` is what a step takes for constant or polynomial (networks of any prediction serve any solver); `α = 0` says \
+                        whether it can start at pure noise, as the flow does."
+)]
 pub(crate) struct List {
     /// What to list.
     #[arg(value_enum)]
@@ -69,10 +73,19 @@ impl List {
 
     fn solvers(&self) -> Result<(), Failure> {
         let rows: Vec<SolverInfo> = SolverConfig::all().iter().map(SolverConfig::info).collect();
-        let head = format!("{:20} {:4} {:5} {:>14}  about", "solver", "kind", "order", "calls per step");
+        let head = format!(
+            "{:20} {:4} {:9} {:5} {:6} {:5} {:8} {:5}  about",
+            "solver", "kind", "family", "order", "strong", "calls", "predicts", "α = 0"
+        );
         let lines = rows.iter().map(|r| {
-            let calls = r.cost.map_or("varies".into(), |n| n.to_string());
-            format!("{:20} {:4} {:5} {calls:>14}  {} ({})", r.name, r.kind, r.order, r.about, r.reference)
+            let calls = r.cost.map_or("vary".into(), |n| n.to_string());
+            let strong = r.strong_order.map_or(String::new(), |order| order.to_string());
+            let starts = if r.takes_pure_noise { "yes" } else { "no" };
+            let quantity = format!("{:?}", r.quantity).to_lowercase();
+            format!(
+                "{:20} {:4} {:9} {:5} {strong:6} {calls:5} {quantity:8} {starts:5}  {} ({})",
+                r.name, r.kind, r.family, r.order, r.about, r.reference
+            )
         });
         print(self.json, &rows, std::iter::once(head).chain(lines))
     }

@@ -68,7 +68,7 @@ impl Guidance {
 /// A class-conditional denoiser under classifier-free guidance.
 ///
 /// The inner denoiser has to know the null class: a network trained with dropped labels, or an exact mixture with classes. One call is
-/// two of the inner one where there is a class and `w` is neither 0 nor 1, otherwise one. To have them counted, wrap the inner
+/// two of the inner one where there is a class other than null and `w` is neither 0 nor 1, otherwise one. To have them counted, wrap the inner
 /// denoiser in [`Counted`](fokker_sde::Counted) and give the sampler its counter.
 #[derive(Clone, Debug)]
 pub struct ClassifierFree<D> {
@@ -96,7 +96,8 @@ impl<D: Denoiser> Denoiser for ClassifierFree<D> {
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         let Some(labels) = &c.class else { return self.inner.denoise(x, t, c) };
         let scale = |t: f64| self.guidance.scale_at(self.inner.sde(), t);
-        if t.values().iter().all(|&t| scale(t) == 1.0) {
+        let nothing_asked = labels.iter().all(|&label| label == self.null);
+        if nothing_asked || t.values().iter().all(|&t| scale(t) == 1.0) {
             return self.inner.denoise(x, t, c);
         }
         let unconditional = self.inner.denoise(x, t, &Cond::classes(vec![self.null; labels.len()]));
@@ -151,7 +152,9 @@ mod tests {
             let guided = ClassifierFree::new(Counted::new(&model, counter.clone()), 2, Guidance { scale, noise: None }).unwrap();
             (guided.denoise(&x, &t, c), counter.get())
         };
-        for (scale, c, expected, calls) in [(1.0, &asked, &asked, 1), (0.0, &asked, &null, 1), (4.0, &Cond::NONE, &null, 1)] {
+        for (scale, c, expected, calls) in
+            [(1.0, &asked, &asked, 1), (0.0, &asked, &null, 1), (4.0, &Cond::NONE, &null, 1), (4.0, &null, &null, 1)]
+        {
             let (found, counted) = run(scale, c);
             assert!(close(&found, &model.denoise(&x, &t, expected)), "scale {scale}");
             assert_eq!(counted, calls, "scale {scale}");

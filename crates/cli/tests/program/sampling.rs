@@ -49,8 +49,8 @@ fn a_class_changes_the_samples_and_none_is_not_a_class() {
 fn guidance_moves_samples_with_a_class_and_is_refused_without() {
     let out = Place::new();
     let of = |more: &[&str]| sample(&TRAINED.glyphs, &out, &[&["-n", "3", "--steps", "4"], more].concat()).1;
-    assert_eq!(of(&[]), of(&["--guidance", "1"]));
-    assert_ne!(of(&[]), of(&["--guidance", "2"]));
+    assert_eq!(of(&[]), of(&["--guidance", "2"]), "the recipe's");
+    assert_ne!(of(&[]), of(&["--guidance", "1"]));
     assert_eq!(of(&["--class", "none"]), of(&["--guidance", "0"]));
     let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
     out.refuse(&["sample", moons.to_str().unwrap(), "--guidance", "2", "--out", "y.npy"], 2, &["without classes"]);
@@ -80,8 +80,8 @@ fn every_kind_of_output_is_written() {
     assert!(out.read("grid.png").starts_with(b"\x89PNG"));
     assert!(out.read("movie.gif").starts_with(b"GIF89a"));
     assert_eq!(out.files("many"), (0..6).map(|i| format!("{i:06}.png")).collect::<Vec<_>>());
-    for solver in ["euler", "ddim", "ancestral", "euler-maruyama", "predictor-corrector"] {
-        for grid in ["uniform", "karras"] {
+    for solver in ["euler", "ddim", "ancestral", "euler-maruyama", "predictor-corrector", "unipc", "dpmpp-2m-sde"] {
+        for grid in ["uniform", "karras", "polyexponential"] {
             out.succeed(&[&run[..], &["--solver", solver, "--grid", grid, "--steps", "3", "--out", "x.npy"]].concat());
             assert_eq!(read_npy(out.path("x.npy")).unwrap().shape(), [6, 28, 28, 1]);
         }
