@@ -24,7 +24,7 @@
 //!
 //! forwards in `v`: the noisier observation `q_v = v x_0 + M_v` of the data gets better with time. It starts at `v = 0`,
 //! where `α = 0`, without singularity, and no coefficient depends on the process. **`M` in the clock `v` is the path that
-//! belongs to a sample.** A [`Brownian`](fokker_tensor::noise::Brownian) tree keyed by the sample gives it at any times, so that
+//! belongs to a sample.** A [`Brownian`] tree keyed by the sample gives it at any times, so that
 //! a finer grid, another solver or another batch sees the same path, and solvers converge *strongly*, sample by sample.
 //!
 //! # What a step asks for

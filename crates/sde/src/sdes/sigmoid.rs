@@ -124,8 +124,10 @@ impl Sde for Sigmoid {
         let (a, b, _) = self.halves();
         // Beyond 30 the logistic function is 0 or 1 to within rounding, and so is the schedule nearly everywhere.
         if !(a < b && a.abs() <= 15.0 && b.abs() <= 15.0) {
-            let expected =
-                format!("start < end with start/tau and end/tau within ±30, found {} and {} with tau {}", self.start, self.end, self.tau);
+            let expected = format!(
+                "start < end with start/tau and end/tau within ±30, found {} and {} with tau {}",
+                self.start, self.end, self.tau
+            );
             return Err(SdeError::new(Self::KIND, "start, end", expected));
         }
         increasing(Self::KIND, "t_min, t_max", self.t_min, self.t_max)?;

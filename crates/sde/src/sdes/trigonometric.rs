@@ -59,11 +59,7 @@ impl Sde for Trigonometric {
 
     fn time_at_log_snr(&self, log_snr: f64) -> f64 {
         // tan(πt/2) = e^(−λ/2), or its reciprocal where that is the small one.
-        if log_snr > 0.0 {
-            (-0.5 * log_snr).exp().atan() / FRAC_PI_2
-        } else {
-            1.0 - (0.5 * log_snr).exp().atan() / FRAC_PI_2
-        }
+        if log_snr > 0.0 { (-0.5 * log_snr).exp().atan() / FRAC_PI_2 } else { 1.0 - (0.5 * log_snr).exp().atan() / FRAC_PI_2 }
     }
 
     fn diffusion_squared(&self, t: f64) -> f64 {

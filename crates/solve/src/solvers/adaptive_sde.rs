@@ -205,7 +205,8 @@ impl Walk {
 
     fn stuck(&self, what: String) -> SolveError {
         let AdaptiveSde { rtol, atol, .. } = self.solver;
-        let reason = format!("{what} with rtol = {rtol} and atol = {atol}; use larger tolerances, a larger t_min, or another solver");
+        let reason =
+            format!("{what} with rtol = {rtol} and atol = {atol}; use larger tolerances, a larger t_min, or another solver");
         SolveError::Unsupported { solver: AdaptiveSde::KIND, reason }
     }
 }

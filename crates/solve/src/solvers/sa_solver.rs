@@ -145,7 +145,15 @@ impl History {
     ) -> Tensor {
         let h = half_gain(sde, t, s);
         // ρ = 0 at t and 1 at s. Where α = 0, λ is −∞: such a node is only used while there is no other.
-        let place = |node: f64| if node == t { 0.0 } else if node == s { 1.0 } else { half_gain(sde, t, node) / h };
+        let place = |node: f64| {
+            if node == t {
+                0.0
+            } else if node == s {
+                1.0
+            } else {
+                half_gain(sde, t, node) / h
+            }
+        };
         let known: Vec<(f64, &Tensor)> = self.nodes.iter().map(|(node, d)| (place(*node), d)).collect();
         let finite = |node: f64| sde.log_snr(node).is_finite();
         let usable: Vec<(f64, &Tensor)> =
@@ -155,7 +163,10 @@ impl History {
         let places: Vec<f64> = chosen.iter().map(|(place, _)| *place).collect();
         // ∫₀¹ K e^(−K(1−u)) u^k du = K I_k(−K), which is 1 for K = ∞, the step from pure noise.
         let k = (1.0 + eta) * h;
-        let moments: Vec<f64> = exponential_integrals(-k, places.len()).into_iter().map(|integral| if k.is_finite() { k * integral } else { 1.0 }).collect();
+        let moments: Vec<f64> = exponential_integrals(-k, places.len())
+            .into_iter()
+            .map(|integral| if k.is_finite() { k * integral } else { 1.0 })
+            .collect();
         let weights = weights(&places, &moments);
         let alpha = sde.alpha(s);
         let mut terms: Vec<(f64, &Tensor)> = weights.iter().zip(&chosen).map(|(b, (_, d))| (alpha * b, *d)).collect();

@@ -54,9 +54,7 @@ impl Discrete {
             Picking::Leading => (points - 1 - i) * (self.ladder / points) + self.offset,
             Picking::Trailing => (ladder - i as f64 * (ladder / points as f64)).round_ties_even() as usize - 1,
             Picking::Linspace if points == 1 => 0,
-            Picking::Linspace => {
-                ((points - 1 - i) as f64 * ((ladder - 1.0) / (points - 1) as f64)).round_ties_even() as usize
-            }
+            Picking::Linspace => ((points - 1 - i) as f64 * ((ladder - 1.0) / (points - 1) as f64)).round_ties_even() as usize,
         };
         (0..points).map(pick).collect()
     }
@@ -77,7 +75,11 @@ impl Space for Discrete {
                 what: "grid",
                 kind: Self::KIND,
                 field: "offset",
-                expected: format!("at most {} for {points} times, found {}", self.ladder - 1 - (picked[0] - self.offset), self.offset),
+                expected: format!(
+                    "at most {} for {points} times, found {}",
+                    self.ladder - 1 - (picked[0] - self.offset),
+                    self.offset
+                ),
             });
         }
         let end = sde.span().1;

@@ -87,8 +87,7 @@ fn time_of(sde: &dyn Sde, i: usize, level: f64) -> Result<f64, SolveError> {
 }
 
 fn read(file: &Path) -> Result<Vec<f64>, SolveError> {
-    let text =
-        std::fs::read_to_string(file).map_err(|e| SolveError::Grid(format!("{}: cannot be read: {e}", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|e| SolveError::Grid(format!("{}: cannot be read: {e}", file.display())))?;
     let mut times = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let content = line.split('#').next().unwrap_or_default();
