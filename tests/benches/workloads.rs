@@ -202,7 +202,7 @@ fn mlp() -> Vec<Linear> {
 
 fn mlp_output(model: &[Linear], x: &Tensor) -> Tensor {
     let (last, hidden) = model.split_last().expect("four layers");
-    last.forward(&hidden.iter().fold(x.clone(), |h, layer| layer.forward(&h).silu()))
+    last.forward(&hidden.iter().fold(x.clone(), |h, layer| layer.forward_silu(&h)))
 }
 
 fn normal(shape: &[usize], step: u32) -> Tensor {

@@ -55,8 +55,8 @@ module!(Block { first, embed, second });
 
 impl Block {
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
-        let h = &self.first.forward(&x.silu()) + &self.embed.forward(embedding);
-        x + &self.second.forward(&h.silu())
+        let h = self.first.forward_plus_silu(&x.silu(), &self.embed.forward(embedding));
+        self.second.forward_plus(&h, x)
     }
 }
 
@@ -99,12 +99,11 @@ impl Mlp {
     /// See [`Network::forward`](crate::Network::forward): `[B, D] -> [B, D]`.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
-        let mut e = self.sinusoidal.forward(noise, x.dtype());
-        e = self.embed_out.forward(&self.embed_in.forward(&e).silu());
-        if let (Some(table), Some(classes)) = (&self.class, classes) {
-            e = &e + &table.forward(classes);
-        }
-        let e = e.silu();
+        let e = self.embed_in.forward_silu(&self.sinusoidal.forward(noise, x.dtype()));
+        let e = match (&self.class, classes) {
+            (Some(table), Some(classes)) => (&self.embed_out.forward(&e) + &table.forward(classes)).silu(),
+            _ => self.embed_out.forward_silu(&e),
+        };
         let mut h = self.input.forward(x);
         for block in &self.blocks {
             h = block.forward(&h, &e);

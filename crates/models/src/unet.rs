@@ -127,7 +127,7 @@ impl Block {
         let h = &h + &e.reshape(&[e.dim(0), 1, 1, e.dim(1)]);
         let h = self.conv2.forward(&self.norm2.forward_silu(&h));
         match &self.skip {
-            Some(skip) => &skip.forward(x) + &h,
+            Some(skip) => skip.forward_plus(x, &h),
             None => x + &h,
         }
     }
@@ -160,7 +160,7 @@ impl Attention {
         let qkv = self.qkv.forward(&self.norm.forward(x)).reshape(&[b, h * w, 3 * c]);
         let part = |i: usize| qkv.slice(2, i * c..(i + 1) * c).reshape(&[b, h * w, self.heads, c / self.heads]);
         let y = Tensor::attention(&part(0), &part(1), &part(2), None).reshape(&[b, h, w, c]);
-        x + &self.output.forward(&y)
+        self.output.forward_plus(&y, x)
     }
 }
 
@@ -294,7 +294,7 @@ impl UNet {
     pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
         let &[_, height, width, _] = x.shape() else { panic!("U-Net: expected [B, H, W, C], found {:?}", x.shape()) };
         let multiple = self.patch << (self.down.len() - 1);
-        let mut e = self.embed_out.forward(&self.embed_in.forward(&self.sinusoidal.forward(noise, x.dtype())).silu());
+        let mut e = self.embed_out.forward(&self.embed_in.forward_silu(&self.sinusoidal.forward(noise, x.dtype())));
         if let (Some(table), Some(classes)) = (&self.class, classes) {
             e = &e + &table.forward(classes);
         }

@@ -35,6 +35,33 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, self.bias.as_ref())
     }
+
+    /// SiLU of [`forward`](Self::forward), in the same pass.
+    #[track_caller]
+    pub fn forward_silu(&self, x: &Tensor) -> Tensor {
+        match &self.bias {
+            Some(bias) => x.linear_with(&self.weight, bias, None, Activation::Silu),
+            None => self.forward(x).silu(),
+        }
+    }
+
+    /// [`forward`](Self::forward) plus a tensor of the result's shape, or of one row for all, in the same pass.
+    #[track_caller]
+    pub fn forward_plus(&self, x: &Tensor, addend: &Tensor) -> Tensor {
+        match &self.bias {
+            Some(bias) => x.linear_with(&self.weight, bias, Some(addend), Activation::None),
+            None => &self.forward(x) + addend,
+        }
+    }
+
+    /// SiLU of [`forward_plus`](Self::forward_plus), in the same pass.
+    #[track_caller]
+    pub fn forward_plus_silu(&self, x: &Tensor, addend: &Tensor) -> Tensor {
+        match &self.bias {
+            Some(bias) => x.linear_with(&self.weight, bias, Some(addend), Activation::Silu),
+            None => self.forward_plus(x, addend).silu(),
+        }
+    }
 }
 
 /// A convolution over images `[B, H, W, C]`.

@@ -24,9 +24,14 @@ fn now(start: Instant) -> f64 {
     spent.map_or_else(|| start.elapsed().as_secs_f64() * 1e3, |ns| ns / 1e6)
 }
 
+/// Whether the filter asks for any of these names.
+fn wanted(filter: &[String], names: &[&str]) -> bool {
+    filter.is_empty() || filter.iter().any(|f| names.iter().any(|name| name.contains(f.as_str())))
+}
+
 /// Prints the median of several runs.
 fn time(filter: &[String], name: &str, operations: f64, mut f: impl FnMut()) {
-    if !filter.is_empty() && !filter.iter().any(|f| name.contains(f.as_str())) {
+    if !wanted(filter, &[name]) {
         return;
     }
     let start = Instant::now();
@@ -67,6 +72,10 @@ fn convolutions(filter: &[String]) {
         (64, 28, 32, 32, 2),
     ] {
         let name = format!("{batch} x {side}x{side}, {c_in} to {c_out}, stride {stride}");
+        if !wanted(filter, &["conv ", "conv dx ", "conv dw "].map(|kind| format!("{kind}{name}")).each_ref().map(String::as_str))
+        {
+            continue;
+        }
         let how = Conv2d { stride: (stride, stride), padding: (1, 1) };
         let (x, w, b) = (normal(&[batch, side, side, c_in], 0), normal(&[3, 3, c_in, c_out], 1), normal(&[c_out], 2));
         let y = x.conv2d(&w, Some(&b), how);

@@ -27,6 +27,7 @@ pub mod check;
 pub mod element;
 mod gemm;
 pub mod graph;
+mod lanes;
 pub mod noise;
 pub mod ops;
 mod par;

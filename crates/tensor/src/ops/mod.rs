@@ -6,6 +6,7 @@ pub mod conv2d;
 pub mod depthwise;
 pub mod group_norm;
 pub mod layer_norm;
+pub mod linear;
 pub mod matmul;
 pub mod pool;
 pub mod reduce;

@@ -8,8 +8,9 @@
 //! Work is cut into tiles of whole output rows (or whole images, if those are small) by the shapes alone. A tile copies
 //! the input rows it needs into a slab with the zero padding written out, unless it needs no padding.
 
-use super::kernel::{Correlate, Lanes, Outer, Scratch, lanes};
-use super::winograd;
+use super::kernel::{Correlate, Outer};
+use super::{few, winograd};
+use crate::lanes::{Lanes, Scratch, lanes};
 use crate::par;
 
 /// Elements of slab a tile aims for: with the packed weights in passing it stays in a 1 MiB L2 cache.
@@ -221,6 +222,9 @@ pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&
     if winograd::suits(g, T::DTYPE) {
         return pulp::Arch::new().dispatch(winograd::Correlation { g, x, w, bias, y });
     }
+    if few::suits(g) {
+        return few::correlate(g, x, w, bias, y);
+    }
     let padded = g.c_out.next_multiple_of(lanes::<T>());
     let mut full_bias = vec![T::ZERO; padded];
     if let Some(bias) = bias {
@@ -318,6 +322,9 @@ const PARTIALS: usize = 8 << 20;
 pub(super) fn weight_gradient<T: Lanes>(g: &Geometry, x: &[T], grad: &[T], dw: &mut [T]) {
     if winograd::suits_gradient(g, T::DTYPE) {
         return pulp::Arch::new().dispatch(winograd::WeightGradient { g, x, grad, dw });
+    }
+    if few::suits(g) {
+        return few::weight_gradient(g, x, grad, dw);
     }
     let padded = g.c_out.next_multiple_of(lanes::<T>());
     let (images, rows) = g.tile();

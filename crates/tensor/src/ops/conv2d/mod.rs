@@ -9,6 +9,7 @@
 //! weight gradient `Σ x ⊗ grad` over all pixels.
 
 mod cpu;
+mod few;
 mod kernel;
 #[cfg(test)]
 mod tests;

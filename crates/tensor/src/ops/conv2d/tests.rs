@@ -8,7 +8,7 @@ pub(super) fn sample(shape: &[usize], step: u32) -> Tensor {
 /// (image [B, H, W, C_in], filter [KH, KW, C_out], stride, padding)
 type Case = ([usize; 4], [usize; 3], (usize, usize), (usize, usize));
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 18] = [
     ([2, 5, 6, 3], [3, 3, 4], (1, 1), (1, 1)),
     ([1, 7, 5, 1], [3, 3, 2], (2, 2), (1, 1)),
     ([2, 6, 6, 2], [3, 3, 1], (2, 2), (0, 0)),
@@ -23,6 +23,10 @@ const CASES: [Case; 14] = [
     ([1, 4, 5, 2], [4, 2, 35], (2, 1), (1, 0)),
     ([20, 3, 3, 2], [3, 3, 2], (1, 1), (1, 1)),
     ([1, 11, 1, 1], [3, 1, 1], (5, 1), (1, 0)),
+    ([3, 5, 7, 9], [3, 3, 1], (1, 1), (1, 1)),
+    ([2, 4, 3, 8], [2, 5, 4], (1, 1), (0, 2)),
+    ([1, 1, 1, 10], [3, 3, 3], (1, 1), (1, 2)),
+    ([2, 5, 4, 2], [3, 3, 11], (1, 1), (3, 1)),
 ];
 
 fn parts(case: &Case) -> (Conv2d, [usize; 4]) {
@@ -123,6 +127,8 @@ fn derivatives_in_one_operand_alone_pass_the_op_checks() {
 #[test]
 fn values_and_gradients_have_the_same_bits_for_any_number_of_threads() {
     let cases = [
+        ([21, 28, 28, 32], [3, 3, 32, 1], Conv2d::same(3, 3)),
+        ([2, 50, 41, 3], [5, 5, 3, 12], Conv2d::same(5, 5)),
         ([3, 45, 37, 20], [3, 3, 20, 50], Conv2d { stride: (1, 1), padding: (1, 1) }),
         ([70, 8, 8, 24], [3, 3, 24, 33], Conv2d { stride: (1, 1), padding: (1, 1) }),
         ([2, 50, 41, 12], [3, 3, 12, 40], Conv2d { stride: (2, 2), padding: (1, 1) }),

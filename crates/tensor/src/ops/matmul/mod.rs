@@ -1,4 +1,4 @@
-//! Matrix products and the linear layer's product with bias.
+//! Matrix products.
 
 use crate::Device;
 use crate::gemm::{Into, Mat, Threads, gemm};
@@ -116,59 +116,6 @@ fn sum_of(a: Option<Tensor>, b: Option<Tensor>) -> Tensor {
     }
 }
 
-/// `x W + b`, with the bias added by the product.
-struct Linear;
-
-impl Linear {
-    fn forward(x: &Tensor, w: &Tensor, bias: &Tensor) -> Tensor {
-        let (rows, k, n) = (x.dim(0), w.dim(0), w.dim(1));
-        match x.device() {
-            Device::Cpu => by_dtype!(x.dtype(), T => {
-                let b = bias.as_slice::<T>();
-                Tensor::build(&[rows, n], |out: &mut [T]| {
-                    par::pieces(out, n * (par::PIECE / n.max(1)).max(1), rows * n, |_, out| {
-                        out.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(b));
-                    });
-                    let (x, w) = (Mat::new(x.as_slice::<T>(), rows, k), Mat::new(w.as_slice::<T>(), k, n));
-                    gemm(x, w, out, n, 1.0, Into::Add, Threads::Pool);
-                })
-            }),
-        }
-    }
-}
-
-impl Op for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn keep(&self, tracked: &[bool]) -> Keep {
-        Keep::inputs(&[1, 0].into_iter().filter(|&other| tracked[1 - other]).collect::<Vec<_>>())
-    }
-
-    fn vjp(&self, saved: &Saved, grad: &Tensor, needed: &[bool]) -> Vec<Option<Tensor>> {
-        vec![
-            needed[0].then(|| matmul(grad, saved.input(1), false, true)),
-            needed[1].then(|| matmul(saved.input(0), grad, true, false)),
-            needed[2].then(|| grad.sum(&[0])),
-        ]
-    }
-
-    fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
-        let from_x = tangents[0].as_ref().map(|t| t.matmul(saved.input(1)));
-        let from_w = tangents[1].as_ref().map(|t| saved.input(0).matmul(t));
-        let product = (from_x.is_some() || from_w.is_some()).then(|| sum_of(from_x, from_w));
-        match (product, &tangents[2]) {
-            (Some(p), Some(b)) => &p + b,
-            (Some(p), None) => p,
-            // The bias alone moves. Its rows repeat once per row of x, whose extent the tangent lacks: an input of `x` or `w`
-            // was kept whenever it is tracked, so this happens only for a bias tracked alone.
-            (None, Some(b)) => b.clone(),
-            (None, None) => unreachable!("jvp is called with a tangent"),
-        }
-    }
-}
-
 impl Tensor {
     /// `self · other`: `[..., M, K] × [..., K, N]`, or a single `[K, N]` for all of a batch.
     ///
@@ -195,43 +142,6 @@ impl Tensor {
     #[track_caller]
     pub fn matmul_tn(&self, other: &Tensor) -> Tensor {
         matmul(self, other, true, false)
-    }
-
-    /// `x W + b` over the last axis: `[..., I] × [I, O] + [O]`.
-    ///
-    /// # Panics
-    /// If the shapes do not fit or the types differ.
-    #[track_caller]
-    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        assert!(
-            weight.rank() == 2 && self.rank() >= 1 && self.shape().last() == Some(&weight.dim(0)),
-            "linear: input {:?} and weight {:?} do not multiply",
-            self.shape(),
-            weight.shape()
-        );
-        let (k, n) = (weight.dim(0), weight.dim(1));
-        let lead = &self.shape()[..self.rank() - 1];
-        let rows = self.reshape(&[count(lead), k]);
-        let shape: Vec<usize> = lead.iter().copied().chain([n]).collect();
-        let y = match bias {
-            None => matmul(&rows, weight, false, false),
-            Some(bias) => {
-                assert_eq!(bias.shape(), [n], "linear: bias of shape {:?} for {n} outputs", bias.shape());
-                assert!(
-                    self.dtype() == weight.dtype() && self.dtype() == bias.dtype(),
-                    "linear: element types differ: {}, {}, {}",
-                    self.dtype(),
-                    weight.dtype(),
-                    bias.dtype()
-                );
-                if bias.is_tracked() && !weight.is_tracked() && !rows.is_tracked() {
-                    &matmul(&rows, weight, false, false) + bias
-                } else {
-                    record(Linear, &[&rows, weight, bias], Linear::forward(&rows, weight, bias))
-                }
-            }
-        };
-        y.reshape(&shape)
     }
 }
 

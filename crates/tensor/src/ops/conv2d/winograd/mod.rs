@@ -22,11 +22,11 @@ use std::ops::Range;
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::cpu::Geometry;
-use super::kernel::{Lanes, Scratch, width};
 use crate::Dtype;
+use crate::lanes::{Lanes, MOST, Scratch, load_part, store_part, width};
 use crate::par;
 use product::{Left, product};
-use transform::{Filter, Gradient, Image, Map, Output, POINTS, SIDE, STEP, TAPS, Taps, both_axes, load_part, store_part};
+use transform::{Filter, Gradient, Image, Map, Output, POINTS, SIDE, STEP, TAPS, Taps, both_axes};
 
 /// Channels on either side from which on the transforms cost less than they save.
 const CHANNELS: usize = 16;
@@ -168,8 +168,7 @@ impl<T: Lanes> Patch<'_, T> {
             return T::splat(simd, T::ZERO);
         }
         let pixel = &self.image[(row as usize * self.width + column as usize) * self.channels..][..self.channels];
-        // SAFETY: the rest of the pixel's channels.
-        unsafe { load_part::<S, T>(simd, pixel[c..].as_ptr(), self.channels - c) }
+        load_part(simd, &pixel[c..])
     }
 }
 
@@ -213,7 +212,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
     fn call(self) {
         let (g, lanes) = (self.g, width::<S, T>());
         let columns = self.out.len() / (POINTS * g.c_in);
-        let mut taps = [[T::ZERO; MOST_LANES]; TAPS * TAPS];
+        let mut taps = [[T::ZERO; MOST]; TAPS * TAPS];
         for ci in 0..g.c_in {
             for v in 0..columns / lanes {
                 let co = self.first + v * lanes;
@@ -231,7 +230,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
                     values[n..].fill(T::ZERO);
                 }
                 let at = ci * columns + v * lanes;
-                assert!((POINTS - 1) * g.c_in * columns + at + lanes <= self.out.len() && lanes <= MOST_LANES);
+                assert!((POINTS - 1) * g.c_in * columns + at + lanes <= self.out.len() && lanes <= MOST);
                 let out = self.out.as_mut_ptr();
                 both_axes::<S, T, Filter, TAPS, SIDE>(
                     self.simd,
@@ -246,9 +245,6 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
         }
     }
 }
-
-/// Elements of the widest vector there is (64 bytes of `f32`).
-const MOST_LANES: usize = 16;
 
 impl<T: Lanes> Points<T> {
     fn new<S: Simd>(simd: S, g: &Geometry, w: &[T]) -> Points<T> {
@@ -377,7 +373,7 @@ impl Tile {
         assert_eq!(y.len(), self.height * self.width * self.channels);
         assert!((POINTS - 1) * step + padded <= sums.len() && bias.len() >= padded);
         let inside = self.row + STEP <= self.height && self.column + STEP <= self.width;
-        let (sums, out) = (sums.as_ptr(), y.as_mut_ptr());
+        let sums = sums.as_ptr();
         for c in (0..self.channels).step_by(lanes) {
             // SAFETY: `padded` elements follow each point, as just asserted.
             let load = |i: usize, j: usize| unsafe { sums.add((i * SIDE + j) * step + c).cast::<T::V<S>>().read_unaligned() };
@@ -385,6 +381,7 @@ impl Tile {
             let bias = unsafe { bias.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
             let first = (self.row * self.width + self.column) * self.channels + c;
             if inside && c + lanes <= self.channels {
+                let out = y.as_mut_ptr();
                 both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
                     // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes`, lie in `y`.
                     unsafe {
@@ -395,11 +392,8 @@ impl Tile {
             } else {
                 both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
                     if self.row + i < self.height && self.column + j < self.width {
-                        // SAFETY: a pixel of `y`, and the rest of its channels.
-                        unsafe {
-                            let p = out.add(first + (i * self.width + j) * self.channels);
-                            store_part::<S, T>(p, T::plus(simd, v, bias), self.channels - c);
-                        }
+                        let pixel = &mut y[first + (i * self.width + j) * self.channels..][..self.channels - c];
+                        store_part(simd, pixel, T::plus(simd, v, bias));
                     }
                 });
             }
@@ -542,8 +536,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for GatherTaps<'_, '_, S, T> {
                     },
                     |i, j, v| {
                         let out = &mut out[i * TAPS + j][row * g.c_out + c..(row + 1) * g.c_out];
-                        // SAFETY: the rest of this row.
-                        unsafe { store_part::<S, T>(out.as_mut_ptr(), v, out.len()) };
+                        store_part(simd, out, v);
                     },
                 );
             }

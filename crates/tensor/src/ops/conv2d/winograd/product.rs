@@ -5,7 +5,7 @@
 
 use pulp::Simd;
 
-use super::super::kernel::{Lanes, width};
+use crate::lanes::{Lanes, width};
 
 /// The left operand: element `(m, k)` at `m row + k step`.
 #[derive(Clone, Copy)]

@@ -1,8 +1,7 @@
-use pulp::WithSimd;
-
 use super::super::tests::{distance, naive, sample};
 use super::super::{Conv2d, geometry};
 use super::*;
+use crate::lanes::tests::Vectors;
 use crate::{Tensor, grad};
 
 /// (image [B, H, W, C_in], output channels, padding)
@@ -20,54 +19,6 @@ const CASES: [Case; 9] = [
     ([70, 5, 5, 3], 4, (1, 1)),
     ([1, 61, 58, 9], 50, (1, 1)),
 ];
-
-/// How vectors are represented: the widest of this machine, narrower ones, none.
-#[derive(Clone, Copy, Debug)]
-enum Vectors {
-    Widest,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    Portable,
-    None,
-}
-
-const VECTORS: &[Vectors] = &[
-    Vectors::Widest,
-    #[cfg(target_arch = "x86_64")]
-    Vectors::Avx2,
-    Vectors::Portable,
-    Vectors::None,
-];
-
-impl Vectors {
-    fn run<F: WithSimd>(self, f: F) -> F::Output {
-        match self {
-            Vectors::Widest => pulp::Arch::new().dispatch(f),
-            #[cfg(target_arch = "x86_64")]
-            Vectors::Avx2 => match pulp::x86::V3::try_new() {
-                Some(simd) => pulp::Simd::vectorize(simd, AsNullary { simd, f }),
-                None => f.with_simd(pulp::Scalar),
-            },
-            Vectors::Portable => f.with_simd(pulp::Scalar256b),
-            Vectors::None => f.with_simd(pulp::Scalar),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-struct AsNullary<S, F> {
-    simd: S,
-    f: F,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl<S: Simd, F: WithSimd> NullaryFnOnce for AsNullary<S, F> {
-    type Output = F::Output;
-    #[inline(always)]
-    fn call(self) -> F::Output {
-        self.f.with_simd(self.simd)
-    }
-}
 
 fn parts(case: &Case) -> (Conv2d, [usize; 4]) {
     let &([.., c_in], c_out, padding) = case;
@@ -114,7 +65,7 @@ fn in_f64_every_stage_is_exact_for_every_width_of_vectors() {
         let expected = naive(&x, &w, how);
         let v = sample(expected.shape(), 3);
         let expected = [&expected + &bias, direct(how, &x, &w, &bias, &v)[1].clone(), direct(how, &x, &w, &bias, &v)[2].clone()];
-        for &vectors in VECTORS {
+        for &vectors in Vectors::ALL {
             for (got, expected) in all(vectors, how, &x, &w, &bias, &v).iter().zip(&expected) {
                 let scale = 1.0 + expected.abs().max_all().item();
                 assert!(distance(got, expected) < 1e-12 * scale, "{case:?}, {vectors:?}: {:?}", expected.shape());
@@ -133,6 +84,7 @@ fn errors(got: &Tensor, exact: &Tensor) -> (f64, f64) {
 #[test]
 fn in_f32_the_error_is_a_few_roundings_for_every_width_of_vectors() {
     // As in a network: normal values, filters that keep their size.
+    let mut worst = (0.0f64, 0.0f64);
     for (image, c_out) in [([4, 28, 28, 32], 32), ([8, 14, 14, 64], 64), ([4, 7, 9, 130], 70)] {
         let how = Conv2d::same(3, 3);
         let x = sample(&image, 0).to(Dtype::F32);
@@ -140,14 +92,15 @@ fn in_f32_the_error_is_a_few_roundings_for_every_width_of_vectors() {
         let bias = Tensor::zeros(&[c_out], Dtype::F32);
         let v = sample(&[image[0], image[1], image[2], c_out], 3).to(Dtype::F32);
         let exact = direct(how, &x, &w, &bias, &v);
-        for &vectors in VECTORS {
+        for &vectors in Vectors::ALL {
             for (got, exact) in all(vectors, how, &x, &w, &bias, &v).iter().zip(&exact) {
                 let (mean, most) = errors(got, exact);
-                // Measured: at most 1.2e-6 and 1.0e-5.
+                worst = (worst.0.max(mean), worst.1.max(most));
                 assert!(mean < 1.5e-6 && most < 1.5e-5, "{image:?} to {c_out}, {vectors:?}: {mean:e}, {most:e}");
             }
         }
     }
+    println!("worst: {:e} and {:e}", worst.0, worst.1);
 }
 
 #[test]

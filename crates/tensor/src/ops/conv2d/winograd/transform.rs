@@ -13,7 +13,7 @@
 
 use pulp::Simd;
 
-use super::super::kernel::{Lanes, width};
+use crate::lanes::Lanes;
 
 /// Points along an axis.
 pub(super) const SIDE: usize = 6;
@@ -153,26 +153,4 @@ pub(super) fn both_axes<S: Simd, T: Lanes, F: Map<I, O>, const I: usize, const O
             store(i, o, value);
         }
     }
-}
-
-/// The first `n` elements at `p`, then zeros.
-///
-/// # Safety
-/// `n` elements can be read at `p`.
-#[inline(always)]
-pub(super) unsafe fn load_part<S: Simd, T: Lanes>(simd: S, p: *const T, n: usize) -> T::V<S> {
-    let mut v = T::splat(simd, T::ZERO);
-    // SAFETY: the caller's `n` elements; a vector has room for `width`.
-    unsafe { std::ptr::copy_nonoverlapping(p, (&raw mut v).cast::<T>(), n.min(width::<S, T>())) };
-    v
-}
-
-/// Writes the first `n` elements to `p`.
-///
-/// # Safety
-/// `n` elements can be written at `p`.
-#[inline(always)]
-pub(super) unsafe fn store_part<S: Simd, T: Lanes>(p: *mut T, v: T::V<S>, n: usize) {
-    // SAFETY: the caller's `n` elements; a vector holds `width`.
-    unsafe { std::ptr::copy_nonoverlapping((&raw const v).cast::<T>(), p, n.min(width::<S, T>())) };
 }
