@@ -12,14 +12,13 @@ use fokker_sde::{Cond, Denoiser, Sde, Times};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Strength of classifier-free guidance, as written in configuration files.
+/// Strength of guidance, as written in configuration files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Guidance {
     /// `w`, default 1: no guidance.
     pub scale: f64,
-    /// The noise levels `σ/α`, lowest and highest, between which to guide; outside of them the conditional model answers alone and costs
-    /// one call (Kynkäänniemi et al. 2024, arXiv:2404.07724). Default: all.
+    /// The noise levels `σ/α`, lowest and highest, between which to guide; outside of them the model answers alone and costs one call (Kynkäänniemi et al. 2024, arXiv:2404.07724). Default: all.
     pub noise: Option<[f64; 2]>,
 }
 
@@ -53,6 +52,25 @@ impl Guidance {
             }
             _ => Ok(()),
         }
+    }
+
+    /// `reference + w (model − reference)`, each asked only where it counts.
+    pub(crate) fn mix(
+        &self,
+        sde: &dyn Sde,
+        t: &Times,
+        model: impl FnOnce() -> Tensor,
+        reference: impl FnOnce() -> Tensor,
+    ) -> Tensor {
+        let scale = |t: f64| self.scale_at(sde, t);
+        if t.values().iter().all(|&t| scale(t) == 1.0) {
+            return model();
+        }
+        let reference = reference();
+        if t.values().iter().all(|&t| scale(t) == 0.0) {
+            return reference;
+        }
+        &t.scale(&model(), scale) + &t.scale(&reference, |t| 1.0 - scale(t))
     }
 
     /// `w` at time `t`.
@@ -95,17 +113,11 @@ impl<D: Denoiser> Denoiser for ClassifierFree<D> {
 
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         let Some(labels) = &c.class else { return self.inner.denoise(x, t, c) };
-        let scale = |t: f64| self.guidance.scale_at(self.inner.sde(), t);
-        let nothing_asked = labels.iter().all(|&label| label == self.null);
-        if nothing_asked || t.values().iter().all(|&t| scale(t) == 1.0) {
+        if labels.iter().all(|&label| label == self.null) {
             return self.inner.denoise(x, t, c);
         }
-        let unconditional = self.inner.denoise(x, t, &Cond::classes(vec![self.null; labels.len()]));
-        if t.values().iter().all(|&t| scale(t) == 0.0) {
-            return unconditional;
-        }
-        let conditional = self.inner.denoise(x, t, c);
-        &t.scale(&conditional, scale) + &t.scale(&unconditional, |t| 1.0 - scale(t))
+        let null = || Cond::classes(vec![self.null; labels.len()]);
+        self.guidance.mix(self.sde(), t, || self.inner.denoise(x, t, c), || self.inner.denoise(x, t, &null()))
     }
 }
 
