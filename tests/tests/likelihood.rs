@@ -239,9 +239,10 @@ fn evaluations_and_products_are_counted() {
     let probes = Probes { count: 2, ..Probes::default() };
     assert_eq!(cost(&Likelihood { divergence: Divergence::Hutchinson(probes.clone()), ..noise.clone() }), (40, 80));
     assert_eq!(cost(&Likelihood { divergence: Divergence::HutchPlusPlus(probes), ..noise }), (40, 240));
-    // Two to begin with, six for each step, and two at the far end.
+    // Two to begin with, six for each step, of which the second stage has no weight in the result, and two at the far end.
     let (nfe, products) = cost(&adaptive(1e-5));
-    assert!((nfe - 4).is_multiple_of(6) && products == 3 * nfe + 3, "{nfe}, {products}");
+    let steps = (nfe - 4) / 6;
+    assert!(steps > 10 && nfe == 6 * steps + 4 && products == 3 * (nfe - steps) + 3, "{nfe}, {products}");
     // At pure noise there is nothing to ask.
     let flow = clusters(LinearFlow::default(), 3, 2, 1.0);
     let [matched, unmatched] =

@@ -203,7 +203,8 @@ impl Likelihood {
     /// Random probes of sample `i` are those of sample `first_sample + i` of `noise`: its value does not depend on the batch, up
     /// to the rounding of the model. The model has to be made of recorded operations, as networks and the exact ones are.
     ///
-    /// Costs `nfe` evaluations, with `D`, `count` or `3 count` products with the Jacobian at each.
+    /// Costs `nfe` evaluations, with `D`, `count` or `3 count` products with the Jacobian at each that has weight in a step: all but one of
+    /// the six of Dormand and Prince's.
     ///
     /// # Errors
     /// If a number of the configuration makes no sense, a time is outside of the span, steps get too many, or `x`, the model's
@@ -258,7 +259,7 @@ impl Likelihood {
     /// `y = (x̃, ∫ tr)`, `[B, d + 1]`, from data to noise.
     fn integrate(&self, flow: &mut Flow<'_>, y: Tensor) -> Result<Tensor, SolveError> {
         let (angle, d) = (flow.angle, y.dim(1) - 1);
-        let mut slope = |y: &Tensor, s: &[f64], rows: &[usize]| flow.slope(y, s, rows);
+        let mut slope = |y: &Tensor, s: &[f64], rows: &[usize], weighs: bool| flow.slope(y, s, rows, weighs);
         match &self.integrator {
             Integrator::Fixed { method, steps } => fixed(*method, *steps, y, angle.s, &mut slope),
             Integrator::Adaptive { method, control } => {
@@ -373,16 +374,17 @@ impl Flow<'_> {
         Ok(estimate)
     }
 
-    /// `(−tanh(s) x̃ − D, tr ∂D/∂x̃)` of rows `y = (x̃, …)`, `[A, d + 1]`.
-    fn slope(&mut self, y: &Tensor, s: &[f64], rows: &[usize]) -> Result<Tensor, SolveError> {
+    /// `(−tanh(s) x̃ − D, tr ∂D/∂x̃)` of rows `y = (x̃, …)`, `[A, d + 1]`; without the trace, which costs the most, where it has no
+    /// weight.
+    fn slope(&mut self, y: &Tensor, s: &[f64], rows: &[usize], weighs: bool) -> Result<Tensor, SolveError> {
         let (count, d) = (rows.len(), y.dim(1) - 1);
         let x = y.slice(1, 0..d).reshape(&[&[count], self.shape].concat());
         let mut linear = self.linear(&x, s, rows)?;
-        let estimate = self.estimate(&mut linear, s, rows)?;
+        let trace = if weighs { self.estimate(&mut linear, s, rows)?.trace } else { vec![0.0; count] };
         self.products += linear.products;
         let cosines: Vec<f64> = s.iter().map(|s| -s.tanh()).collect();
         let velocity = combine_each(&vec![-1.0; count], linear.value, &[(&cosines[..], &x)]).reshape(&[count, d]);
-        Ok(Tensor::concat(&[&velocity, &Tensor::from_vec(&[count, 1], estimate.trace)], 1))
+        Ok(Tensor::concat(&[&velocity, &Tensor::from_vec(&[count, 1], trace)], 1))
     }
 
     /// `ln p̃` at the far end for the states `x̃`, `[B, ...]`: see the [module](self). Written in `x̃`, where `h·D = cos θ/sin²θ

@@ -16,8 +16,10 @@ use super::tableau::Method;
 use crate::combine::{combine, combine_each, select};
 use crate::error::SolveError;
 
-/// The right-hand side: slopes of the states `[A, N]` of some rows, each at its own place, in `f64`. The last argument says which rows.
-pub(crate) type Slope<'a> = dyn FnMut(&Tensor, &[f64], &[usize]) -> Result<Tensor, SolveError> + 'a;
+/// The right-hand side: slopes of the states `[A, N]` of some rows, each at its own place, in `f64`. The third argument says which rows.
+/// If the last is false, the slopes have weight 0 in the result and only lead to later stages: columns that no slope depends on may be
+/// left out, as 0.
+pub(crate) type Slope<'a> = dyn FnMut(&Tensor, &[f64], &[usize], bool) -> Result<Tensor, SolveError> + 'a;
 
 /// Takes `y`, `[B, N]`, from one place to another in `steps` equal steps. As many evaluations per step as the method has stages.
 pub(crate) fn fixed(
@@ -39,7 +41,8 @@ pub(crate) fn fixed(
         let mut k = Vec::with_capacity(table.evaluations());
         for i in 0..table.evaluations() {
             let (a, c) = table.stage(i);
-            k.push(slope(&sum(&y, a, &k), &vec![place(c); rows.len()], &rows)?);
+            let weighs = table.weights().0[i] != 0.0;
+            k.push(slope(&sum(&y, a, &k), &vec![place(c); rows.len()], &rows, weighs)?);
         }
         y = sum(&y, table.weights().0, &k);
     }
@@ -74,7 +77,7 @@ impl Adaptive<'_> {
         let (shape, width) = (y.shape().to_vec(), y.dim(1));
         let mut result = vec![0.0; y.len()];
         let rows: Vec<usize> = (0..y.dim(0)).collect();
-        let k = slope(&y, &vec![from; rows.len()], &rows)?;
+        let k = slope(&y, &vec![from; rows.len()], &rows, true)?;
         let lengths = match self.control.first {
             Some(first) => vec![first; rows.len()],
             None => self.first_lengths(&y, &k, (from, to), slope)?,
@@ -109,16 +112,17 @@ impl Adaptive<'_> {
         let table = self.method.tableau();
         let tries: Vec<Try> = batch.samples.iter().map(|sample| sample.aim(to, (sample.t, to), |place| place)).collect();
         let steps: Vec<f64> = batch.samples.iter().zip(&tries).map(|(sample, to)| to.s - sample.t).collect();
+        let (b, e) = table.weights();
         let mut k = vec![batch.k.clone()];
         for i in 1..table.evaluations() {
             let (a, c) = table.stage(i);
             let places: Vec<f64> = batch.samples.iter().zip(&tries).map(|(from, to)| between(from.t, to.s, c)).collect();
-            k.push(slope(&sum(1.0, &batch.y, &steps, a, &k), &places, &batch.rows)?);
+            let weighs = b[i] != 0.0 || e[i] != 0.0;
+            k.push(slope(&sum(1.0, &batch.y, &steps, a, &k), &places, &batch.rows, weighs)?);
         }
-        let (b, e) = table.weights();
         let next = sum(1.0, &batch.y, &steps, b, &k);
         let ends: Vec<f64> = tries.iter().map(|to| to.s).collect();
-        k.push(slope(&next, &ends, &batch.rows)?);
+        k.push(slope(&next, &ends, &batch.rows, true)?);
         let error = sum(0.0, &batch.y, &steps, e, &k);
         let sizes = self.sizes(&error, &next, &batch.y);
         let order = f64::from(table.order);
@@ -175,7 +179,7 @@ impl Adaptive<'_> {
         let signed: Vec<f64> = trial.iter().map(|h| h.copysign(to - from)).collect();
         let rows: Vec<usize> = (0..trial.len()).collect();
         let places: Vec<f64> = signed.iter().map(|h| between(from, to, h / (to - from))).collect();
-        let moved = slope(&sum(1.0, y, &signed, &[1.0], std::slice::from_ref(k)), &places, &rows)?;
+        let moved = slope(&sum(1.0, y, &signed, &[1.0], std::slice::from_ref(k)), &places, &rows, true)?;
         let changes: Vec<f64> = norms(&combine(1.0, moved, &[(-1.0, k)])).collect();
         let order = f64::from(self.method.tableau().order);
         let lengths = norms(k).zip(changes).zip(&trial).map(|((slope, change), &trial)| {
@@ -204,7 +208,7 @@ mod tests {
     use super::*;
 
     /// `y' = (−y_1, p)` from rows that begin differently.
-    fn slopes(y: &Tensor, places: &[f64], _rows: &[usize]) -> Result<Tensor, SolveError> {
+    fn slopes(y: &Tensor, places: &[f64], _rows: &[usize], _weighs: bool) -> Result<Tensor, SolveError> {
         let pairs = y.as_slice::<f64>().chunks(2).zip(places);
         Ok(Tensor::from_vec(y.shape(), pairs.flat_map(|(y, p)| [-y[0], *p]).collect::<Vec<f64>>()))
     }
@@ -234,9 +238,9 @@ mod tests {
                 let control = Control { rtol: tolerance, atol: tolerance, ..Control::default() };
                 let walk = Adaptive { method, control: &control, name: "test", parts: &[0..1, 1..2] };
                 let mut asked = Vec::new();
-                let mut counting = |y: &Tensor, places: &[f64], rows: &[usize]| {
+                let mut counting = |y: &Tensor, places: &[f64], rows: &[usize], weighs: bool| {
                     asked.push(rows.len());
-                    slopes(y, places, rows)
+                    slopes(y, places, rows, weighs)
                 };
                 let end = walk.run(start(), (0.0, 3.0), &mut counting).unwrap();
                 assert!(largest_error(&end) < 50.0 * 10.0 * tolerance, "{method:?} at {tolerance:e}: {}", largest_error(&end));
