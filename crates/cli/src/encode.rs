@@ -4,19 +4,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use fokker_data::sets::{Array, Images};
-use fokker_data::{DataConfig, Dataset, write_npy};
+use fokker_data::write_npy;
 use fokker_tensor::{Dtype, Tensor};
-use fokker_train::{Classes, RunConfig, SampleSection, decode, encode};
+use fokker_train::{decode, encode};
 
 use crate::failure::Failure;
 use crate::method::{Method, Opened};
 use crate::print;
 use crate::progress::duration;
+use crate::rows::{Rows, classes_of};
 use crate::sample::SampleBar;
-
-/// How many are taken of a set without end.
-const OF_UNLIMITED: usize = 100;
 
 #[derive(Args)]
 #[command(
@@ -26,12 +23,8 @@ const OF_UNLIMITED: usize = 100;
 pub(crate) struct Encode {
     #[command(flatten)]
     method: Method,
-    /// An .npy or .npz array [N, ...] in the data's units, a folder or zip of images, or a generated data set's name [default: what
-    /// the run was trained on].
-    data: Option<PathBuf>,
-    /// Number of samples, the first of the data [default: all, 100 of generated data].
-    #[arg(short = 'n', long = "count", value_name = "N")]
-    count: Option<usize>,
+    #[command(flatten)]
+    rows: Rows,
     /// The noise, f32 [N, ...]: standard normal numbers, as far as the model is right [default: RUN/codes.npy].
     #[arg(long, value_name = "NPY")]
     out: Option<PathBuf>,
@@ -39,24 +32,15 @@ pub(crate) struct Encode {
 
 impl Encode {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let Opened { model, mut request, config, folder } = self.method.open(self.count)?;
+        let Opened { model, mut request, config, folder, .. } = self.method.open(self.rows.count)?;
         let out = self.out.clone().unwrap_or_else(|| folder.join("codes.npy"));
         if out.extension().and_then(|e| e.to_str()) != Some("npy") {
             return Err(Failure::usage(format!("--out {}: expected a file ending in .npy", out.display())));
         }
-        let set = self.open_data(config.as_ref())?;
-        if set.sample_shape() != model.config.sample_shape {
-            let (found, expected) = (set.sample_shape(), &model.config.sample_shape);
-            return Err(Failure::failed(format!("{}: expected samples of shape {expected:?}, found {found:?}", set.name())));
-        }
-        let available = if set.is_unlimited() { SampleSection::MOST } else { set.len() };
-        request.count = self.count.unwrap_or(if set.is_unlimited() { OF_UNLIMITED } else { available }).min(available);
-        let batch = set.batch(&(0..request.count).collect::<Vec<_>>())?;
-        if let (Some(n), None) = (model.config.classes, &self.method.class) {
-            request.classes = match batch.labels {
-                Some(labels) if labels.iter().all(|&label| (label as usize) < n) => Classes::Each(labels),
-                _ => Classes::Unconditional,
-            };
+        let batch = self.rows.read(&model, config.as_ref())?;
+        request.count = batch.x.dim(0);
+        if self.method.which.class.is_none() {
+            request.classes = classes_of(&model, batch.labels);
         }
 
         let started = Instant::now();
@@ -78,19 +62,5 @@ impl Encode {
         print::say(format_args!("noise: {}, root mean square {:.4}", out.display(), rms(&codes.x)));
         print::say(format_args!("round trip: root mean square error {error:.3e} in the data's units"));
         Ok(())
-    }
-
-    fn open_data(&self, config: Option<&RunConfig>) -> Result<Box<dyn Dataset>, Failure> {
-        let Some(data) = &self.data else {
-            let run =
-                config.ok_or_else(|| Failure::usage("DATA: expected data to encode, as a model's file does not say which"))?;
-            return Ok(run.data.open(".".as_ref())?);
-        };
-        if let Some(generated) = DataConfig::generated().into_iter().find(|d| data.as_os_str() == d.kind()) {
-            return Ok(generated.open(".".as_ref())?);
-        }
-        let images = data.is_dir() || data.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"));
-        let set = if images { DataConfig::Images(Images::at(data)) } else { DataConfig::Array(Array::at(data)) };
-        Ok(set.open(".".as_ref())?)
     }
 }

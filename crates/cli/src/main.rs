@@ -5,6 +5,7 @@ mod encode;
 mod failure;
 mod fit_grid;
 mod inspect;
+mod likelihood;
 mod list;
 mod method;
 mod plot;
@@ -12,6 +13,7 @@ mod preview;
 mod print;
 mod progress;
 mod recipes;
+mod rows;
 mod sample;
 mod train;
 
@@ -46,6 +48,8 @@ enum Command {
     Sample(sample::Sample),
     /// Take data back to the noise it comes from, and say how exactly it returns.
     Encode(encode::Encode),
+    /// Compute how likely data are under a model: exact log-densities.
+    Likelihood(likelihood::Likelihood),
     /// Fit the times of a solver with few steps to a model.
     FitGrid(fit_grid::FitGrid),
     /// Draw a picture of a data set.
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
             Command::Train(command) => command.run(),
             Command::Sample(command) => command.run(),
             Command::Encode(command) => command.run(),
+            Command::Likelihood(command) => command.run(),
             Command::FitGrid(command) => command.run(),
             Command::Preview(command) => command.run(),
             Command::List(command) => command.run(),

@@ -1,6 +1,6 @@
-//! Which model is sampled and how: the options that `sample`, `encode` and `fit-grid` share.
+//! Which model is sampled and how: the options that `sample`, `encode`, `fit-grid` and `likelihood` share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use fokker_models::{DiffusionModel, ModelConfig};
@@ -11,13 +11,30 @@ use fokker_train::{Classes, Generate, RunConfig, RunDirectory, SampleSection, ke
 
 use crate::failure::Failure;
 
+/// Which model, and what it computes for.
 #[derive(Args)]
-pub(crate) struct Method {
+pub(crate) struct Which {
     /// A run's folder, or a model's or checkpoint's .safetensors file.
     model: PathBuf,
-    /// The class: a number, `all` for one after the other, or `none` [default: all; in `encode` the data's].
+    /// The class: a number, `all` for one after the other, or `none` [default: all; that of data with labels].
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<String>,
+    /// Samples per batch; the samples do not depend on it [default: the run's].
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Compute in double precision.
+    #[arg(long)]
+    f64: bool,
+}
+
+/// Which model, and how to sample from it.
+#[derive(Args)]
+pub(crate) struct Method {
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// Scale of guidance: 1 is the model alone; more goes further away from what the weaker model says, if there is one, otherwise
     /// from what the model says without the class (for models trained with `objective.label_dropout`), at twice the network
     /// calls [default: the run's].
@@ -43,71 +60,49 @@ pub(crate) struct Method {
     /// repeated).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Samples per batch; the samples do not depend on it [default: the run's].
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
-    /// Seed of the noise.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Compute in double precision.
-    #[arg(long)]
-    f64: bool,
 }
 
 /// A model, and how to sample from it.
 pub(crate) struct Opened {
     pub(crate) model: DiffusionModel,
     pub(crate) request: Generate,
+    section: SampleSection,
     /// The run's, where there is one.
     pub(crate) config: Option<RunConfig>,
     /// Where to put things.
     pub(crate) folder: PathBuf,
 }
 
-impl Method {
-    /// Opens the model and puts the run's settings and the options together; `count` is what `-n` says.
+impl Which {
+    /// Opens the model, with the run's settings for sampling; `count` is what `-n` says.
     pub(crate) fn open(&self, count: Option<usize>) -> Result<Opened, Failure> {
+        self.changed(count, |_| Ok(()))
+    }
+
+    /// The same with settings changed before they are looked at.
+    fn changed(
+        &self,
+        count: Option<usize>,
+        change: impl FnOnce(&mut SampleSection) -> Result<(), Failure>,
+    ) -> Result<Opened, Failure> {
         let (model, config, folder) = self.read()?;
         let mut section = config.as_ref().map_or_else(SampleSection::default, |config| config.sample.clone());
-        let cast = |model: DiffusionModel| if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model };
-        let model = cast(model);
-        self.change(&mut section)?;
-        for (option, value, target) in [
-            ("--count", count, &mut section.count),
-            ("--steps", self.steps, &mut section.sampler.grid.steps),
-            ("--batch", self.batch, &mut section.batch),
-        ] {
-            match value {
-                Some(0) => return Err(Failure::usage(format!("{option} 0: expected at least 1"))),
-                Some(n) if n > SampleSection::MOST => {
-                    return Err(Failure::usage(format!("{option} {n}: expected at most {}", SampleSection::MOST)));
-                }
-                Some(value) => *target = value,
-                None => {}
-            }
+        change(&mut section)?;
+        set_number("--count", count, &mut section.count)?;
+        set_number("--batch", self.batch, &mut section.batch)?;
+        if self.f64 {
+            section.sampler.state = StateDtype::F64;
         }
+        let model = self.cast(model);
         let mut request = Generate::new(&section, &model, self.seed);
         if let Some(text) = &self.class {
             request.classes = classes(text, &model)?;
         }
-        request.weak = self.weak(&model, &section, &folder)?.map(cast);
-        Ok(Opened { model, request, config, folder })
+        Ok(Opened { model, request, section, config, folder })
     }
 
-    /// The weaker model, asked for or the run's.
-    fn weak(&self, model: &DiffusionModel, section: &SampleSection, folder: &Path) -> Result<Option<DiffusionModel>, Failure> {
-        let file = match (&self.weak, section.weak) {
-            (Some(file), _) => file.clone(),
-            (None, Some(step)) if section.guidance.scale != 1.0 => folder.join(kept_model(step)),
-            (None, _) => return Ok(None),
-        };
-        let weak = load_model(&file)?;
-        let fits = |c: &ModelConfig| (c.sample_shape.clone(), c.classes, c.sde.clone());
-        if fits(&weak.config) != fits(&model.config) {
-            let message = "expected a model of the same samples, classes and process as the one that it is to guide";
-            return Err(Failure::failed(format!("{}: {message}", file.display())));
-        }
-        Ok(Some(weak))
+    fn cast(&self, model: DiffusionModel) -> DiffusionModel {
+        if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model }
     }
 
     fn read(&self) -> Result<(DiffusionModel, Option<RunConfig>, PathBuf), Failure> {
@@ -121,6 +116,32 @@ impl Method {
             return Err(Failure::failed(message));
         }
         Ok((load_model(&file)?, Some(run.config()?), run.path().to_path_buf()))
+    }
+}
+
+impl Method {
+    /// Opens the model and puts the run's settings and the options together; `count` is what `-n` says.
+    pub(crate) fn open(&self, count: Option<usize>) -> Result<Opened, Failure> {
+        let mut opened = self.which.changed(count, |section| self.change(section))?;
+        opened.request.weak = self.weak(&opened)?.map(|weak| self.which.cast(weak));
+        Ok(opened)
+    }
+
+    /// The weaker model, asked for or the run's.
+    fn weak(&self, opened: &Opened) -> Result<Option<DiffusionModel>, Failure> {
+        let Opened { model, section, folder, .. } = opened;
+        let file = match (&self.weak, section.weak) {
+            (Some(file), _) => file.clone(),
+            (None, Some(step)) if section.guidance.scale != 1.0 => folder.join(kept_model(step)),
+            (None, _) => return Ok(None),
+        };
+        let weak = load_model(&file)?;
+        let fits = |c: &ModelConfig| (c.sample_shape.clone(), c.classes, c.sde.clone());
+        if fits(&weak.config) != fits(&model.config) {
+            let message = "expected a model of the same samples, classes and process as the one that it is to guide";
+            return Err(Failure::failed(format!("{}: {message}", file.display())));
+        }
+        Ok(Some(weak))
     }
 
     fn change(&self, section: &mut SampleSection) -> Result<(), Failure> {
@@ -137,12 +158,22 @@ impl Method {
         if let Some(name) = &self.sde {
             sampler.sde = Some(SdeConfig::from_kind(name).ok_or_else(|| unknown("--sde", name, SdeConfig::KINDS))?);
         }
-        if self.f64 {
-            sampler.state = StateDtype::F64;
-        }
         *sampler = override_sampler(sampler, &self.set)?;
-        Ok(())
+        set_number("--steps", self.steps, &mut sampler.grid.steps)
     }
+}
+
+/// A number from the command line, if there is one.
+fn set_number(option: &str, value: Option<usize>, target: &mut usize) -> Result<(), Failure> {
+    match value {
+        Some(0) => return Err(Failure::usage(format!("{option} 0: expected at least 1"))),
+        Some(n) if n > SampleSection::MOST => {
+            return Err(Failure::usage(format!("{option} {n}: expected at most {}", SampleSection::MOST)));
+        }
+        Some(value) => *target = value,
+        None => {}
+    }
+    Ok(())
 }
 
 fn classes(text: &str, model: &DiffusionModel) -> Result<Classes, Failure> {

@@ -29,5 +29,5 @@ pub use error::TrainError;
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};
 pub use run::{Event, Outcome, Record, RunDirectory, kept_model, load_model, train};
-pub use sampling::{Classes, Generate, decode, encode, fit_grid, generate};
+pub use sampling::{Classes, Generate, decode, encode, fit_grid, generate, log_density};
 pub use trainer::{StepReport, Trainer};

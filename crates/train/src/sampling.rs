@@ -3,7 +3,9 @@
 use fokker_guidance::{AutoGuidance, ClassifierFree, Guidance};
 use fokker_models::DiffusionModel;
 use fokker_sde::{Cond, Counted, Counter, Denoiser, Under};
-use fokker_solve::{FittedGrid, GridFit, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid};
+use fokker_solve::{
+    FittedGrid, GridFit, Likelihood, LogDensity, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid,
+};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use crate::config::SampleSection;
@@ -183,6 +185,40 @@ pub fn fit_grid(model: &DiffusionModel, request: &Generate, trials: usize) -> Re
         None => on(&guided)?,
         Some(sde) => on(&Under::new(guided, sde.clone()))?,
     })
+}
+
+/// The log-density of the data `x`, `[count, ...]`, under the model alone: there is no density that a guided model is exact for.
+/// `done` is told the number of samples after each batch.
+///
+/// # Errors
+/// If the settings make no sense, or the model's answer or its derivative is not finite.
+///
+/// # Panics
+/// If `x` is not of that shape.
+#[track_caller]
+pub fn log_density(
+    model: &DiffusionModel,
+    request: &Generate,
+    likelihood: &Likelihood,
+    x: &Tensor,
+    done: &mut dyn FnMut(usize),
+) -> Result<LogDensity, TrainError> {
+    check_shape(model, request, x);
+    let cond = request.condition(model);
+    let under = request.sampler.sde.clone().map(|sde| Under::new(model, sde));
+    let denoiser: &dyn Denoiser = under.as_ref().map_or(model, |under| under);
+    let (mut values, mut latent, mut nfe, mut products) = (Vec::new(), Vec::new(), 0, 0);
+    for start in (0..request.count).step_by(request.batch) {
+        let rows = start..request.count.min(start + request.batch);
+        let (part, cond) = (x.slice(0, rows.clone()), cond.slice(rows.clone()));
+        let part = likelihood.log_density(denoiser, &part, &cond, request.noise(), start as u64)?;
+        values.extend(part.log_density);
+        latent.push(part.latent);
+        (nfe, products) = (nfe.max(part.nfe), products.max(part.products));
+        done(rows.end);
+    }
+    let latent = Tensor::concat(&latent.iter().collect::<Vec<_>>(), 0);
+    Ok(LogDensity { log_density: values, latent, nfe, products })
 }
 
 #[track_caller]

@@ -161,6 +161,41 @@ fn encoded_data_are_noise_that_leads_back_to_them() {
 }
 
 #[test]
+fn log_densities_are_the_same_by_every_way_of_computing_them() {
+    let out = Place::new();
+    let run = TRAINED.moons.path("run");
+    let run = run.to_str().unwrap();
+    let of = |more: &[&str]| {
+        let json = out.succeed(&[&["likelihood", run, "moons", "-n", "12", "--f64", "--json"], more].concat());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let values = json["log_density"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+        assert_eq!((values.len(), json["samples"].as_u64(), json["dimensions"].as_u64()), (12, Some(12), Some(2)));
+        (values, json)
+    };
+    let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let (exact, json) = of(&["--out", "scores.csv"]);
+    let mean = exact.iter().sum::<f64>() / 12.0;
+    assert!((json["log_density_mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!(json["log_density_standard_error"].as_f64().unwrap() > 0.0);
+    let table = String::from_utf8(out.read("scores.csv")).unwrap();
+    let written = table.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect::<Vec<f64>>();
+    // JSON is read to the last digit but one.
+    assert!(apart(&written, &exact) < 1e-14);
+    assert!(apart(&exact, &of(&["--batch", "5"]).0) < 1e-9);
+    assert!(apart(&exact, &of(&["--rtol", "1e-7", "--atol", "1e-7"]).0) < 1e-3);
+    // Two random signs of two dimensions are orthogonal half of the time, and many are nearly so.
+    let random = of(&["--divergence", "hutchinson", "--probes", "200", "--rtol", "1e-3", "--atol", "1e-3"]).0;
+    assert!((1e-9..0.3).contains(&apart(&exact, &random)), "{}", apart(&exact, &random));
+    assert!(apart(&exact, &of(&["--noise-prior"]).0) < 0.1);
+    let said = out.succeed(&["likelihood", run, "-n", "3"]);
+    assert!(said.contains("nats, mean of 3 samples"), "{said}");
+
+    out.refuse(&["likelihood", run, "--rtol", "0"], 2, &["rtol", "positive"]);
+    out.refuse(&["likelihood", run, "--divergence", "hutchinson", "--probes", "0"], 2, &["count", "0"]);
+    out.refuse(&["likelihood", run, "--out", "scores.txt"], 2, &["scores.txt", ".csv"]);
+}
+
+#[test]
 fn a_fitted_grid_is_written_and_used() {
     let out = Place::new();
     let run = TRAINED.moons.path("run");
