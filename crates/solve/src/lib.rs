@@ -37,6 +37,7 @@
 
 mod analytic;
 mod combine;
+mod dense;
 mod error;
 pub mod grid;
 mod observer;
@@ -50,6 +51,7 @@ mod threshold;
 
 pub use analytic::PosteriorVariance;
 pub use combine::combine;
+pub use dense::Trajectory;
 pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
 pub use observer::{Observer, Step};

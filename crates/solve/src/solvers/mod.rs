@@ -173,6 +173,7 @@ solvers! {
 
 mod adams;
 mod adaptive;
+mod continuous;
 mod exponential;
 mod singlestep;
 mod stages;
@@ -239,6 +240,8 @@ pub struct SolverInfo {
     pub quantity: Quantity,
     /// Whether it can start where `α = 0`, or needs a process, or a `t_max`, with some signal at its first time.
     pub takes_pure_noise: bool,
+    /// The order of the states between its steps; none if it has no dense output.
+    pub dense_order: Option<u32>,
     /// What it is.
     pub about: &'static str,
     /// The paper, with its equation or algorithm.
@@ -266,6 +269,7 @@ impl SolverConfig {
             cost: self.evaluations(101).zip(self.evaluations(100)).map(|(more, less)| more - less),
             quantity: self.quantity(),
             takes_pure_noise: self.takes_pure_noise(),
+            dense_order: self.dense_order(),
             about: self.about(),
             reference: self.reference(),
         }
@@ -297,6 +301,9 @@ impl Solver for SolverConfig {
     }
     fn takes_pure_noise(&self) -> bool {
         self.inner().takes_pure_noise()
+    }
+    fn dense_order(&self) -> Option<u32> {
+        self.inner().dense_order()
     }
     fn check(&self) -> Result<(), SolveError> {
         self.inner().check()
