@@ -64,9 +64,9 @@ pub use solvers::{
     LowerOrderFinal, Method, Per, Pndm, Prediction, RungeKutta, UniPc, UniPcVariant, Variable, WarmUp,
 };
 pub use solvers::{
-    AdaptiveSde, AnnealedLangevin, Dpmpp2mSde, Dpmpp3mSde, DpmppSde, EdmStochastic, EulerAncestral, ExponentialEuler, Inner,
-    Langevin, Paradigms, ParallelStep, Restart, RestartInterval, ReverseDiffusion, SaSolver, SlopeWeight, Srk, SrkMethod,
-    Variance,
+    AdaptiveSde, AnnealedLangevin, Dpm2Ancestral, Dpmpp2mSde, Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, EdmStochastic,
+    EulerAncestral, ExponentialEuler, Inner, Langevin, Paradigms, ParallelStep, Restart, RestartInterval, ReverseDiffusion,
+    SaSolver, SlopeWeight, Srk, SrkMethod, Variance,
 };
 pub use solvers::{
     Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, SolverInfo, StepSize,

@@ -169,6 +169,12 @@ solvers! {
     paradigms::Paradigms = "paradigms",
         "ParaDiGMS: many first-order steps at once by Picard iteration in a sliding window",
         "Shih et al. 2023, algorithm 1";
+    dpm_2_ancestral::Dpm2Ancestral = "dpm-2-ancestral",
+        "A step of DPM-2 to below the level aimed at, then noise up to it",
+        "Karras et al. 2022; Crowson 2022, k-diffusion";
+    dpmpp_2s_ancestral::Dpmpp2sAncestral = "dpmpp-2s-ancestral",
+        "A step of DPM-Solver++ (2S) to below the level aimed at, then noise up to it",
+        "Lu et al. 2022b, algorithm 1; Crowson 2022, k-diffusion";
 }
 
 mod adams;
