@@ -181,7 +181,8 @@ impl Context<'_> {
     fn denoise_with(&mut self, x: &Tensor, t: &Times, cond: &Cond) -> Result<Tensor, SolveError> {
         let denoised = self.denoiser.denoise(x, t, cond).to(x.dtype());
         if !denoised.all_finite() {
-            return Err(self.not_finite(t.of(0), "the denoiser's answer", "; the model may have diverged in training"));
+            let sample = (0..x.dim(0)).find(|&i| !denoised.slice(0, i..i + 1).all_finite()).unwrap_or(0);
+            return Err(self.not_finite(t.of(sample), "the denoiser's answer", "; the model may have diverged in training"));
         }
         let denoised = self.threshold.apply(denoised);
         self.denoised = Some(denoised.clone());
