@@ -148,27 +148,64 @@ ladder("sde-dpmpp-2m-heun", "DPMSolverMultistepScheduler", noise=[0], solver_typ
 
 
 def singlestep(case, **parameters):
-    """DPM-Solver++ (2S): every second evaluation is the stage of a step, at the grid's next level. The levels are uniform
+    """DPM-Solver++ (2S) and (3S): every second evaluation is the stage of a step, at the grid's next level. The levels are uniform
     in the logarithm, so that a stage is in the middle. They are none of the ladder's: ``x/alpha`` is stored, and the levels.
 
-    Only the second order is: for the third, the scheduler's second stage is its step of second order with
-    ``solver_type``'s weight, neither of which gives both stages of the authors' algorithm."""
+    Of third order every third one begins a step, and the scheduler's second stage is its step of second order with
+    ``solver_type``'s weight."""
     with wide("DPMSolverSinglestepScheduler") as kind:
         scheduler = kind(use_exponential_sigmas=True, **parameters)
         scheduler.set_timesteps(12)
         levels = scheduler.sigmas
         scale = 1 / (1 + levels**2).sqrt()
-        x, states = initial(), []
+        x, states, order = initial(), [], scheduler.config.solver_order
         for i, t in enumerate(scheduler.timesteps):
             x = scheduler.step(mixture.noise(x, scale[i], levels[i] * scale[i]), t, x).prev_sample
-            if scheduler.order_list[i] == 2:
+            if scheduler.order_list[i] == order:
                 states.append(x / scale[i + 1])
-    put(case, "DPMSolverSinglestepScheduler", "sigma", initial() / scale[0], levels[: 2 * len(states) + 1 : 2], states, [],
+    put(case, "DPMSolverSinglestepScheduler", "sigma", initial() / scale[0], levels[: order * len(states) + 1 : order], states, [],
         parameters)
 
 
 singlestep("dpmpp-2s", lower_order_final=True)
 singlestep("dpm-2s", algorithm_type="dpmsolver", final_sigmas_type="sigma_min", lower_order_final=True)
+for solver_type in ("midpoint", "heun"):
+    singlestep(f"dpmpp-3s-{solver_type}", solver_order=3, solver_type=solver_type, lower_order_final=True)
+
+
+def stochastic_adams(case, tau, flat=0, **parameters):
+    """SA-Solver. ``states`` are those after the corrector, which the scheduler applies at the beginning of its next step, and ``predicted``
+    those before it, where the model is run. The first ``flat`` answers are one point."""
+    draws = Draws([0])
+    named = {} if tau is None else {"tau_func": lambda t: tau}
+    with wide("SASolverScheduler", draws) as kind:
+        scheduler = kind(lower_order_final=False, **named, **parameters)
+        scheduler.set_timesteps(10)
+        x = start = initial()
+        states, predicted, times = [], [], []
+        for i, t in enumerate(scheduler.timesteps):
+            draws.start(i)
+            level = scheduler.sigmas[i]
+            alpha = 1 / (1 + level**2).sqrt()
+            x_0 = torch.full_like(x, FLAT) if i < flat else mixture.denoised(x, alpha, alpha * level)
+            predicted.append(x.clone())
+            x = scheduler.step((x - alpha * x_0) / (alpha * level), t, x).prev_sample
+            states.append(scheduler.last_sample.clone())
+            times.append(int(t))
+        a = scheduler.alphas_cumprod
+    described = {**parameters, "flat": flat, **({} if tau is None else {"tau": tau})}
+    put(case, "SASolverScheduler", "ladder", start, times, states[1:], [0], described, alpha_bars=a[times],
+        predicted=torch.stack(predicted[1:]))
+
+
+FLAT = 0.3
+stochastic_adams("sa-1-1", 1.0, predictor_order=1, corrector_order=1)
+stochastic_adams("sa-2-2", 0.8, predictor_order=2, corrector_order=2)
+for tau in (0.0, 0.6, 1.0):
+    stochastic_adams(f"sa-3-3-flat-{tau:g}", tau, flat=2, predictor_order=3, corrector_order=3)
+stochastic_adams("sa-4-4-flat", 0.6, flat=2, predictor_order=4, corrector_order=4)
+# Noise where 200 <= t <= 800 alone.
+stochastic_adams("sa-3-3-flat-some", None, flat=2, predictor_order=3, corrector_order=3)
 
 
 def levels(case, name, steps=10, noise=(), **parameters):

@@ -98,6 +98,8 @@ trajectory("heun-churn-most", "heun", noise=[0], s_churn=100.0)
 for sampler in ("euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral"):
     name = sampler.replace("_", "-")
     trajectory(name, sampler, noise=[0])
+    trajectory(f"{name}-exponential", sampler, EXPONENTIAL, noise=[0])
+    trajectory(f"{name}-ode", sampler, eta=0.0)
     trajectory(f"{name}-half", sampler, noise=[0], eta=0.5, s_noise=0.9)
 for eta in (0.0, 0.5, 1.0):
     trajectory(f"dpmpp-sde-{eta:g}", "dpmpp_sde", noise=[0, 1], eta=eta)

@@ -203,7 +203,7 @@ fn k_diffusion(model: &dyn Denoiser, mut x: Tensor, (mut l, end): (f64, f64), or
     let step = |x: &Tensor, from: f64, to: f64, e: &Tensor| x + &(e * ((-to).exp() - (-from).exp()));
     let k = order as f64;
     let (b_1, b_2, b_3) = ((control.p + control.i + control.d) / k, -(control.p + 2.0 * control.d) / k, control.d / k);
-    let (mut h, mut errors) = (0.05, Vec::new());
+    let (mut h, mut errors, mut previous) = (0.05, Vec::new(), x.to_vec::<f64>());
     while l < end - 1e-9 {
         let to = end.min(l + h);
         let width = to - l;
@@ -223,12 +223,12 @@ fn k_diffusion(model: &dyn Denoiser, mut x: Tensor, (mut l, end): (f64, f64), or
             let d_2 = &noise(&u_2, l + r_2 * width) - &e;
             (two(r_1), &step(&x, l, to, &e) - &(&d_2 * (sigma / r_2 * (width.exp_m1() / width - 1.0))))
         };
-        let (low_values, high_values, x_values) = (low.to_vec::<f64>(), high.to_vec::<f64>(), x.to_vec::<f64>());
-        let squares = (0..x_values.len()).map(|i| {
-            let allowed = control.atol.max(control.rtol * low_values[i].abs().max(x_values[i].abs()));
+        let (low_values, high_values) = (low.to_vec::<f64>(), high.to_vec::<f64>());
+        let squares = (0..low_values.len()).map(|i| {
+            let allowed = control.atol.max(control.rtol * low_values[i].abs().max(previous[i].abs()));
             ((low_values[i] - high_values[i]) / allowed).powi(2)
         });
-        let inverse = 1.0 / ((squares.sum::<f64>() / x_values.len() as f64).sqrt() + 1e-8);
+        let inverse = 1.0 / ((squares.sum::<f64>() / low_values.len() as f64).sqrt() + 1e-8);
         if errors.is_empty() {
             errors = vec![inverse; 3];
         }
@@ -237,7 +237,7 @@ fn k_diffusion(model: &dyn Denoiser, mut x: Tensor, (mut l, end): (f64, f64), or
         let factor = 1.0 + (factor - 1.0).atan();
         if factor >= control.accept {
             errors = vec![errors[0], errors[0], errors[1]];
-            (x, l) = (high, to);
+            (x, l, previous) = (high, to, low_values);
         }
         h *= factor;
     }

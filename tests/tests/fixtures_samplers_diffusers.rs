@@ -11,19 +11,22 @@ mod trajectory;
 use std::collections::BTreeSet;
 
 use fixture::{Case, Fixture};
-use fokker_sde::LinearFlow;
+use fokker_sde::{Cond, Denoiser, LinearFlow, Times};
 use fokker_solve::{
-    Ddim, Deis, DpmPpMultistep, DpmPpSinglestep, DpmSolver, Euler, ExponentialAdams, FlowShift, GridConfig, Heun, Ipndm, Lms,
-    LowerOrderFinal, Picking, Pndm, Prediction, Spacing, UniPc, UniPcVariant, Variable, WarmUp,
+    Ddim, Deis, Dpm2Ancestral, DpmPpMultistep, DpmPpSinglestep, DpmSolver, Euler, ExponentialAdams, FlowShift, GridConfig, Heun,
+    Ipndm, Lms, LowerOrderFinal, Picking, Pndm, Prediction, Spacing, UniPc, UniPcVariant, Variable, WarmUp, combine,
 };
-use trajectory::ancestral::Ancestrally;
+use fokker_tensor::Tensor;
+use oracle::{max_difference, mixture};
 use trajectory::ladder::{discrete, follow_ladder, ladder_times, multistep, run_ladder};
-use trajectory::{TOLERANCE, assert_noise, assert_state, assert_states, follow, follow_but_last, follow_on, run, states, times};
+use trajectory::{
+    TOLERANCE, assert_noise, assert_state, assert_states, edm, follow, follow_but_last, follow_on, run, states, times,
+};
 
 const FILE: &str = "samplers_diffusers";
 
 /// Compared in `fixtures_samplers_stochastic.rs`, as are some cases of `DPMSolverMultistepScheduler`.
-const STOCHASTIC: [&str; 3] = ["DDPMScheduler", "DPMSolverSDEScheduler", "EulerAncestralDiscreteScheduler"];
+const STOCHASTIC: [&str; 4] = ["DDPMScheduler", "DPMSolverSDEScheduler", "EulerAncestralDiscreteScheduler", "SASolverScheduler"];
 
 #[test]
 fn every_scheduler_in_the_fixture_is_compared() {
@@ -204,12 +207,59 @@ fn unipc_takes_the_steps_of_diffusers() {
 #[test]
 fn second_order_single_step_dpm_solvers_take_the_steps_of_diffusers() {
     // The case leaves out the steps of first order at the end.
-    for case in Fixture::load(FILE).of("DPMSolverSinglestepScheduler") {
+    for case in
+        Fixture::load(FILE).of("DPMSolverSinglestepScheduler").iter().filter(|case| case.number_or("solver_order", 2.0) == 2.0)
+    {
         match case.word_or("algorithm_type", "dpmsolver++") {
-            "dpmsolver++" => follow(&case, DpmPpSinglestep { order: 2 }),
-            "dpmsolver" => follow(&case, DpmSolver { order: 2 }),
+            "dpmsolver++" => follow(case, DpmPpSinglestep { order: 2 }),
+            "dpmsolver" => follow(case, DpmSolver { order: 2 }),
             other => panic!("{}: {other}", case.name),
         }
+    }
+}
+
+#[test]
+fn third_order_single_steps_of_diffusers_have_two_weights_for_the_stage_and_the_step() {
+    // The authors' (3S), which is fokker's, integrates the line through the first two answers exactly for the stage at ⅔, and that
+    // through the first and the third exactly for the step. The scheduler has one `solver_type` for both: with `midpoint` the stage is
+    // 2S's (the answer at ⅓ for all of it), and with `heun` the step goes over the parabola through all three answers. Here both are
+    // followed from the same formulas; states are `x/α`, so that σ is the level and α is 1.
+    let fixture = Fixture::load(FILE);
+    let model = mixture(edm());
+    let cases: Vec<Case> = fixture.of("DPMSolverSinglestepScheduler");
+    let third: Vec<&Case> = cases.iter().filter(|case| case.number_or("solver_order", 2.0) == 3.0).collect();
+    assert_eq!(third.len(), 2);
+    for case in third {
+        let (times, states) = (times(case), [vec![case.tensor("x")], states(case)].concat());
+        let heun = case.word_or("solver_type", "midpoint") == "heun";
+        let own = run(edm(), DpmPpSinglestep { order: 3 }, &times, states.len() - 1, states[0].clone());
+        let mut apart = 0.0_f64;
+        for (n, pair) in times.windows(2).enumerate() {
+            let (t, s, x) = (pair[0], pair[1], &states[n]);
+            let h = (t / s).ln();
+            let level = |r: f64| t * (-r * h).exp();
+            let answer = |x: &Tensor, level: f64| model.denoise(x, &Times::Same(level), &Cond::NONE);
+            // The end at a part r of the way, of a constant d_0 and of a slope d_1 per step.
+            let moved = |r: f64, terms: &[(f64, &Tensor)]| combine((-r * h).exp(), x.clone(), terms);
+            let (phi_1, phi_2) = (|r: f64| -(-r * h).exp_m1(), |r: f64| 1.0 + (-r * h).exp_m1() / (r * h));
+            let (r_1, r_2) = (1.0 / 3.0, 2.0 / 3.0);
+            let d_0 = answer(x, t);
+            let d_1 = answer(&moved(r_1, &[(phi_1(r_1), &d_0)]), level(r_1));
+            let slope = if heun { phi_2(r_2) } else { 0.5 * phi_1(r_2) } * r_2 / r_1;
+            let d_2 = answer(&moved(r_2, &[(phi_1(r_2) - slope, &d_0), (slope, &d_1)]), level(r_2));
+            let expected = if heun {
+                // Newton's form: d_0 + u δ_1 + u (u − r_1) δ_2, where u integrates to φ₂ and u² to 1 − 2 φ₂/h.
+                let of_second = (1.0 - 2.0 * phi_2(1.0) / h - r_1 * phi_2(1.0)) / (r_2 - r_1);
+                let (one, two) = (phi_2(1.0) / r_1 - of_second / r_1, of_second / r_2);
+                moved(1.0, &[(phi_1(1.0) - one - two, &d_0), (one, &d_1), (two, &d_2)])
+            } else {
+                let two = phi_2(1.0) / r_2;
+                moved(1.0, &[(phi_1(1.0) - two, &d_0), (two, &d_2)])
+            };
+            assert_state(&format!("{}, step {}", case.name, n + 1), &states[n + 1], &expected, TOLERANCE);
+            apart = apart.max(max_difference(&own[n], &states[n + 1]));
+        }
+        assert!(apart > 1e-5, "{}: {apart:e}", case.name);
     }
 }
 
@@ -221,9 +271,7 @@ fn schedulers_in_noise_levels_take_the_steps_of_diffusers() {
     each("EDMEulerScheduler", &|case| follow(case, Euler::default()));
     each("HeunDiscreteScheduler", &|case| follow(case, Heun::default()));
     each("KDPM2DiscreteScheduler", &|case| follow(case, DpmSolver { order: 2 }));
-    each("KDPM2AncestralDiscreteScheduler", &|case| {
-        follow(case, Ancestrally { inner: DpmSolver { order: 2 }, eta: 1.0, s_noise: 1.0 });
-    });
+    each("KDPM2AncestralDiscreteScheduler", &|case| follow(case, Dpm2Ancestral::default()));
     each("EDMDPMSolverMultistepScheduler", &|case| {
         let order = case.count("solver_order");
         follow(case, DpmPpMultistep { order, lower_order_final: few_steps(case) });

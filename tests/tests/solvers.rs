@@ -1,5 +1,6 @@
 //! Every solver on every SDE against exact answers and the equations of its paper.
 
+mod moments;
 mod oracle;
 
 use fokker_sde::{
@@ -11,64 +12,83 @@ use fokker_solve::{
 };
 use fokker_tensor::{Dtype, Tensor};
 
+use moments::with_paths;
 use oracle::{NOISE, follows_paths, max_difference, mixture, solvers, time_within_span};
 
 #[test]
 fn every_solver_reaches_the_moments_and_weights_of_a_mixture_on_every_sde() {
+    // Of the deterministic ones those that are listed: `convergence.rs` has every variant of them.
+    let listed = SolverConfig::all().into_iter().filter(|solver| solver.kind() == Kind::Ode);
+    let mut all: Vec<SolverConfig> = listed.chain(solvers(Kind::Sde).into_iter().filter(|s| !follows_paths(s))).collect();
+    for solver in &mut all {
+        if let SolverConfig::AdaptiveSde(solver) = solver {
+            // Fresh noise after a rejected step is chosen noise: in two dimensions that biases the result, at any tolerance.
+            solver.noise = NoiseSource::Brownian;
+        }
+    }
     std::thread::scope(|scope| {
         for sde in SdeConfig::all() {
-            scope.spawn(move || every_solver_reaches_the_mixture(&sde));
+            let all = &all;
+            scope.spawn(move || all.iter().for_each(|solver| assert_reaches_the_mixture(&sde, solver)));
         }
     });
 }
 
-fn every_solver_reaches_the_mixture(sde: &SdeConfig) {
-    let n = 1000;
+#[test]
+fn every_solver_that_follows_brownian_paths_reaches_them_too() {
+    // Every variant on one process, and those that are listed on one that starts at pure noise.
+    let mut all = with_paths(solvers(Kind::Sde));
+    all.extend(solvers(Kind::Sde).into_iter().filter(|s| follows_paths(s) && s.name() != "adaptive-sde"));
+    for (_, solver) in all.iter().enumerate().filter(|(i, solver)| !all[..*i].contains(solver)) {
+        assert!(follows_paths(solver), "{solver:?}");
+        assert_reaches_the_mixture(&VariancePreserving::default().into(), solver);
+    }
+    for solver in with_paths(SolverConfig::all()) {
+        assert_reaches_the_mixture(&LinearFlow::default().into(), &solver);
+    }
+}
+
+/// Asserts that samples have the mean, the covariance and the weights of the clusters: within four standard errors, and 0.03 for the steps.
+fn assert_reaches_the_mixture(sde: &SdeConfig, solver: &SolverConfig) {
+    // The steps of its own on Brownian paths cost most of all.
+    let n = if solver.name() == "adaptive-sde" { 400 } else { 1000 };
     let model = mixture(sde.clone());
     let (mean, covariance) = (model.mean(), model.covariance());
-    // Of the deterministic ones those that are listed: `convergence.rs` has every variant of them.
-    let listed = SolverConfig::all().into_iter().filter(|solver| solver.kind() == Kind::Ode);
-    for mut solver in listed.chain(solvers(Kind::Sde).into_iter().filter(|s| !follows_paths(s))) {
-        if let SolverConfig::AdaptiveSde(solver) = &mut solver {
-            // Fresh noise after a rejected step is chosen noise: in two dimensions that biases the result, at any tolerance.
-            solver.noise = NoiseSource::Brownian;
+    let grid = GridConfig {
+        steps: match (solver.kind(), solver.family()) {
+            (_, Family::Adaptive) => 2,
+            (Kind::Ode, _) if solver.order() > 1 => 25,
+            (Kind::Sde, _) if solver.order() > 1 => 60,
+            _ => 250,
+        },
+        spacing: LogSnr::default().into(),
+        t_max: Some(time_within_span(sde, -5.0)),
+        t_min: Some(time_within_span(sde, 8.0)),
+        ..GridConfig::default()
+    };
+    let sampler = Sampler::new(&model, solver.clone(), grid.build(sde).unwrap()).unwrap().state(Dtype::F64);
+    let samples = sampler.sample(&[n, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x;
+    let rows: Vec<[f64; 2]> = samples.as_slice::<f64>().chunks(2).map(|p| [p[0], p[1]]).collect();
+    let average = |f: &dyn Fn(&[f64; 2]) -> f64| rows.iter().map(f).sum::<f64>() / n as f64;
+    let check = |what: &str, f: &dyn Fn(&[f64; 2]) -> f64, expected: f64| {
+        let found = average(f);
+        let spread = average(&|p| (f(p) - found).powi(2)).sqrt();
+        let bound = 4.0 * spread / (n as f64).sqrt() + 0.03;
+        assert!(
+            (found - expected).abs() < bound,
+            "{what} by {solver:?} on {}: {found:.4}, expected {expected:.4} ± {bound:.4}",
+            sde.name()
+        );
+    };
+    for i in 0..2 {
+        check("mean", &|p| p[i], mean[i]);
+        for j in 0..=i {
+            check("covariance", &|p| (p[i] - mean[i]) * (p[j] - mean[j]), covariance[2 * i + j]);
         }
-        let grid = GridConfig {
-            steps: match (solver.kind(), solver.family()) {
-                (_, Family::Adaptive) => 2,
-                (Kind::Ode, _) if solver.order() > 1 => 25,
-                _ => 250,
-            },
-            spacing: LogSnr::default().into(),
-            t_max: Some(time_within_span(sde, -5.0)),
-            t_min: Some(time_within_span(sde, 8.0)),
-            ..GridConfig::default()
-        };
-        let sampler = Sampler::new(&model, solver.clone(), grid.build(sde).unwrap()).unwrap().state(Dtype::F64);
-        let samples = sampler.sample(&[n, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap().x;
-        let rows: Vec<[f64; 2]> = samples.as_slice::<f64>().chunks(2).map(|p| [p[0], p[1]]).collect();
-        let average = |f: &dyn Fn(&[f64; 2]) -> f64| rows.iter().map(f).sum::<f64>() / n as f64;
-        let check = |what: &str, f: &dyn Fn(&[f64; 2]) -> f64, expected: f64| {
-            let found = average(f);
-            let spread = average(&|p| (f(p) - found).powi(2)).sqrt();
-            // Four standard errors, and 0.03 for 250 steps of a first-order method or 25 of another.
-            let bound = 4.0 * spread / (n as f64).sqrt() + 0.03;
-            assert!(
-                (found - expected).abs() < bound,
-                "{what} by {solver:?} on {}: {found:.4}, expected {expected:.4} ± {bound:.4}",
-                sde.name()
-            );
-        };
-        for i in 0..2 {
-            check("mean", &|p| p[i], mean[i]);
-            for j in 0..=i {
-                check("covariance", &|p| (p[i] - mean[i]) * (p[j] - mean[j]), covariance[2 * i + j]);
-            }
-        }
-        // The clusters are far enough apart for these lines to separate them but for a thousandth of each.
-        check("weight of cluster 0", &|p| f64::from(p[0] < 0.0 && p[1] < 0.25), 0.5);
-        check("weight of cluster 2", &|p| f64::from(p[1] > 0.4 && p[0] < 0.75), 0.2);
     }
+    // The clusters are far enough apart for these lines to separate them but for a thousandth of each.
+    check("weight of cluster 0", &|p| f64::from(p[0] < 0.0 && p[1] < 0.25), 0.5);
+    check("weight of cluster 2", &|p| f64::from(p[1] > 0.4 && p[0] < 0.75), 0.2);
 }
 
 #[test]

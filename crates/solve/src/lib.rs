@@ -39,6 +39,7 @@
 
 mod analytic;
 mod combine;
+mod dense;
 pub mod divergence;
 mod error;
 pub mod grid;
@@ -54,6 +55,7 @@ mod threshold;
 
 pub use analytic::PosteriorVariance;
 pub use combine::combine;
+pub use dense::Trajectory;
 pub use divergence::{Divergence, Law, Probes, Trace};
 pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
@@ -68,9 +70,9 @@ pub use solvers::{
     LowerOrderFinal, Method, Per, Pndm, Prediction, RungeKutta, UniPc, UniPcVariant, Variable, WarmUp,
 };
 pub use solvers::{
-    AdaptiveSde, AnnealedLangevin, Dpmpp2mSde, Dpmpp3mSde, DpmppSde, EdmStochastic, EulerAncestral, ExponentialEuler, Inner,
-    Langevin, Paradigms, ParallelStep, Restart, RestartInterval, ReverseDiffusion, SaSolver, SlopeWeight, Srk, SrkMethod,
-    Variance,
+    AdaptiveSde, AnnealedLangevin, Dpm2Ancestral, Dpmpp2mSde, Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, EdmStochastic,
+    EulerAncestral, ExponentialEuler, Inner, Langevin, Paradigms, ParallelStep, Restart, RestartInterval, ReverseDiffusion,
+    SaSolver, SlopeWeight, Srk, SrkMethod, Variance,
 };
 pub use solvers::{
     Ancestral, Ddim, Euler, EulerMaruyama, Heun, Predictor, PredictorCorrector, SolverConfig, SolverInfo, StepSize,

@@ -25,6 +25,15 @@ pub trait Observer {
     /// A batch starts at the state `x`, `[B, ...]`, at time `t`.
     fn start(&mut self, _x: &Tensor, _t: f64, _first_sample: u64) {}
 
+    /// Times at which it wants the state besides the ends of the steps, in any order, each between the grid's first and last: of solvers
+    /// with [dense output](crate::Solver::dense_order).
+    fn times(&self) -> &[f64] {
+        &[]
+    }
+
+    /// The state `x`, `[B, ...]`, at one of its [`times`](Self::times): in the order in which the trajectory comes to them.
+    fn state(&mut self, _t: f64, _x: &Tensor) {}
+
     /// A step was made.
     fn step(&mut self, step: &Step<'_>);
 }

@@ -7,6 +7,7 @@ use fokker_sde::{Cond, Counted, Counter, Denoiser, Sde, SdeConfig, Under};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::dense::Wanted;
 use crate::error::SolveError;
 use crate::grid::{Grid, GridConfig};
 use crate::observer::{Observer, Step};
@@ -323,6 +324,7 @@ impl<'a> Sampler<'a> {
     ) -> Result<Tensor, SolveError> {
         let total = grid.steps();
         let mut stepper = self.solver.start(denoiser.sde(), grid)?;
+        let wanted = Wanted::by(observers, &*self.solver, grid, &x)?;
         for observer in observers.iter_mut() {
             observer.start(&x, grid.first(), first_sample);
         }
@@ -337,11 +339,14 @@ impl<'a> Sampler<'a> {
             total,
             threshold: &self.threshold,
             denoised: None,
+            wanted,
             points: VecDeque::new(),
         };
+        context.wanted.deliver(observers);
         for (index, pair) in grid.times().windows(2).enumerate() {
             (context.index, context.t, context.s) = (index, pair[0], pair[1]);
             x = stepper.step(&mut context, x)?;
+            context.wanted.deliver(observers);
             observe(observers, &mut context, &x);
         }
         if grid.denoise_last() {

@@ -7,6 +7,7 @@ use fokker_sde::{Cond, Denoiser, Quantity, Sde, Times};
 use fokker_tensor::noise::Point;
 use fokker_tensor::{Noise, Tensor};
 
+use crate::dense::Wanted;
 use crate::error::SolveError;
 use crate::grid::Grid;
 use crate::threshold::Threshold;
@@ -67,6 +68,12 @@ pub trait Solver: Send + Sync + Debug {
         Quantity::Sample
     }
 
+    /// The order of the states between the ends of its steps: an error of the order plus one in the length of a step, besides that of the
+    /// ends. `None` if it has no such states. They cost no evaluations; ask for them by [`Trajectory`](crate::Trajectory).
+    fn dense_order(&self) -> Option<u32> {
+        None
+    }
+
     /// Whether it can start where `α = 0`, as on the whole span of the linear flow.
     fn takes_pure_noise(&self) -> bool {
         true
@@ -110,6 +117,8 @@ pub struct Context<'a> {
     pub(crate) total: usize,
     pub(crate) threshold: &'a Threshold,
     pub(crate) denoised: Option<Tensor>,
+    /// States that observers want between the times of the grid.
+    pub(crate) wanted: Wanted,
     /// Brownian paths at the last few times.
     pub(crate) points: VecDeque<(f64, Point)>,
 }
@@ -172,7 +181,8 @@ impl Context<'_> {
     fn denoise_with(&mut self, x: &Tensor, t: &Times, cond: &Cond) -> Result<Tensor, SolveError> {
         let denoised = self.denoiser.denoise(x, t, cond).to(x.dtype());
         if !denoised.all_finite() {
-            return Err(self.not_finite(t.of(0), "the denoiser's answer", "; the model may have diverged in training"));
+            let sample = (0..x.dim(0)).find(|&i| !denoised.slice(0, i..i + 1).all_finite()).unwrap_or(0);
+            return Err(self.not_finite(t.of(sample), "the denoiser's answer", "; the model may have diverged in training"));
         }
         let denoised = self.threshold.apply(denoised);
         self.denoised = Some(denoised.clone());

@@ -2,10 +2,12 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use fokker_sde::{Cond, Denoiser, Gaussian};
-use fokker_solve::{Grid, NoiseSource, Observer, Sampler, SolverConfig, Step, noise_step};
+use std::sync::{Arc, Mutex};
+
+use fokker_sde::{Cond, Denoiser, Gaussian, Sde};
+use fokker_solve::{Grid, NoiseSource, Sampler, Solver, SolverConfig, noise_step};
+use fokker_tensor::Dtype;
 use fokker_tensor::noise::Brownian;
-use fokker_tensor::{Dtype, Tensor};
 
 use crate::oracle::NOISE;
 
@@ -38,67 +40,128 @@ fn source(solver: &mut SolverConfig) -> Option<&mut NoiseSource> {
         SolverConfig::Dpmpp3mSde(s) => Some(&mut s.noise),
         SolverConfig::Srk(s) => Some(&mut s.noise),
         SolverConfig::SaSolver(s) => Some(&mut s.noise),
+        SolverConfig::Dpm2Ancestral(s) => Some(&mut s.noise),
+        SolverConfig::Dpmpp2sAncestral(s) => Some(&mut s.noise),
         _ => None,
     }
 }
+
+/// Solvers that use one draw per step, or the increment of a path over it. (If one used more, the moments found would make no sense.)
+const ONE_DRAW: [&str; 12] = [
+    "ddim",
+    "euler-maruyama",
+    "ancestral",
+    "reverse-diffusion",
+    "exponential-euler",
+    "euler-ancestral",
+    "dpm-2-ancestral",
+    "dpmpp-2s-ancestral",
+    "dpmpp-2m-sde",
+    "dpmpp-3m-sde",
+    "edm-stochastic",
+    "sa-solver",
+];
 
 /// The mean and variance at the end of a trajectory of one-dimensional Gaussian data, exactly.
 ///
 /// With a linear denoiser the end is `x_N = a x_0 + b + Σ_j c_j z_j` with the same numbers for all samples, whatever a
 /// multistep solver remembers. They are found from as many samples as there are unknowns, whose noise is known: up to three draws
-/// per step, or increment and area of the Brownian path over both halves (in log-SNR) of each step.
+/// per step, or increment and area of the Brownian path over both halves (in log-SNR) of each step; of solvers that use no more, one draw or the
+/// increment of a whole step.
 pub(crate) fn exact_moments(model: &Gaussian, solver: &SolverConfig, grid: Grid, start: (f64, f64)) -> (f64, f64) {
-    struct Start(Vec<f64>);
-    impl Observer for Start {
-        fn start(&mut self, x: &Tensor, _t: f64, _first_sample: u64) {
-            self.0 = x.to_vec::<f64>();
-        }
-        fn step(&mut self, _step: &Step<'_>) {}
-    }
     let sde = model.sde();
     let brownian = noise_source(solver) == Some(NoiseSource::Brownian);
-    let unknowns = 2 + grid.moves() * if brownian { 4 } else { 3 };
-    let mut columns = vec![Vec::new(), vec![1.0; unknowns]];
-    for (index, pair) in grid.times().windows(2).enumerate() {
-        if brownian {
-            let (from, to) = (sde.log_snr(pair[0]), sde.log_snr(pair[1]));
-            // What the solvers call the middle, after a round trip through time.
-            let middle = sde.log_snr(sde.time_at_log_snr(from + 0.5 * (to - from)));
-            for half in [(from, middle), (middle, to)] {
-                let path = Brownian::new(NOISE).increment(&[unknowns, 1], 0, &[half], Dtype::F64);
-                columns.extend([path.value.to_vec::<f64>(), path.area.to_vec::<f64>()]);
-            }
-        } else {
-            let draw = |j| NOISE.normal(&[unknowns, 1], 0, noise_step(index, j), Dtype::F64).to_vec::<f64>();
-            columns.extend([draw(0), draw(1), draw(2)]);
-        }
-    }
-    let mut seen = Start(Vec::new());
+    let once = ONE_DRAW.contains(&solver.name());
+    let pieces = if brownian { pieces(sde, &grid, once) } else { Vec::new() };
+    let per_step = if once {
+        1
+    } else if brownian {
+        4
+    } else {
+        3
+    };
+    let unknowns = 2 + grid.moves() * per_step;
+    let sigma = sde.sigma(grid.first());
+    let known = factors(unknowns, per_step, &pieces);
     let sampler = Sampler::new(model, solver.clone(), grid).unwrap().state(Dtype::F64);
-    let end = sampler.sample(&[unknowns, 1], &Cond::NONE, NOISE, 0, &mut [&mut seen]).unwrap().x.to_vec::<f64>();
-    columns[0] = seen.0;
-    let solution = solve_linear((0..unknowns).map(|i| columns.iter().map(|c| c[i]).chain([end[i]]).collect()).collect());
-    let mean = solution[0] * start.0 + solution[1];
-    let variance = solution[0].powi(2) * start.1 + solution[2..].iter().map(|c| c * c).sum::<f64>();
-    (mean, variance)
+    let end = sampler.sample(&[unknowns, 1], &Cond::NONE, NOISE, 0, &mut []).unwrap().x.to_vec::<f64>();
+    let solution = known.solve(&end);
+    let (a, b) = (solution[0] / sigma, solution[1]);
+    (a * start.0 + b, a.powi(2) * start.1 + solution[2..].iter().map(|c| c * c).sum::<f64>())
 }
 
-/// Solves a linear system given as augmented rows, by elimination with partial pivoting.
-fn solve_linear(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
-    let n = rows.len();
-    for k in 0..n {
-        let pivot = (k..n).max_by(|&i, &j| rows[i][k].abs().total_cmp(&rows[j][k].abs())).unwrap();
-        rows.swap(k, pivot);
-        let (done, rest) = rows.split_at_mut(k + 1);
-        for row in rest {
-            let factor = row[k] / done[k][k];
-            row.iter_mut().zip(&done[k]).skip(k).for_each(|(x, p)| *x -= factor * p);
+/// The steps of a grid in log-SNR, or the halves of each.
+fn pieces(sde: &dyn Sde, grid: &Grid, whole: bool) -> Vec<(f64, f64)> {
+    let of_step = |pair: &[f64]| {
+        let (from, to) = (sde.log_snr(pair[0]), sde.log_snr(pair[1]));
+        // What the solvers call the middle, after a round trip through time.
+        let middle = sde.log_snr(sde.time_at_log_snr(from + 0.5 * (to - from)));
+        if whole { vec![(from, to)] } else { vec![(from, middle), (middle, to)] }
+    };
+    grid.times().windows(2).flat_map(of_step).collect()
+}
+
+/// What multiplies the unknowns for each sample: the initial noise, 1, and the noise of the steps. It is the same for all solvers, and but for
+/// Brownian paths for all processes, and is factorised once.
+fn factors(unknowns: usize, per_step: usize, pieces: &[(f64, f64)]) -> Arc<Factors> {
+    type Known = Mutex<Vec<((usize, usize), Vec<(f64, f64)>, Arc<Factors>)>>;
+    static KNOWN: Known = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap();
+    if let Some((_, _, factors)) = known.iter().find(|(n, of, _)| *n == (unknowns, per_step) && of == pieces) {
+        return factors.clone();
+    }
+    let draw = |step: u32| NOISE.normal(&[unknowns, 1], 0, step, Dtype::F64).to_vec::<f64>();
+    let mut columns = vec![draw(0), vec![1.0; unknowns]];
+    if pieces.is_empty() {
+        columns.extend((0..unknowns - 2).map(|j| draw(noise_step(j / per_step, (j % per_step) as u32))));
+    }
+    for piece in pieces {
+        let path = Brownian::new(NOISE).increment(&[unknowns, 1], 0, &[*piece], Dtype::F64);
+        columns.push(path.value.to_vec::<f64>());
+        if per_step > 1 {
+            columns.push(path.area.to_vec::<f64>());
         }
     }
-    let mut solution = vec![0.0; n];
-    for k in (0..n).rev() {
-        let known: f64 = (k + 1..n).map(|j| rows[k][j] * solution[j]).sum();
-        solution[k] = (rows[k][n] - known) / rows[k][k];
+    let factors = Arc::new(Factors::of((0..unknowns).map(|i| columns.iter().map(|c| c[i]).collect()).collect()));
+    known.push(((unknowns, per_step), pieces.to_vec(), factors.clone()));
+    factors
+}
+
+/// A square matrix as `P A = L U`, by elimination with partial pivoting.
+struct Factors {
+    /// `U`, and below it the factors of `L`.
+    rows: Vec<Vec<f64>>,
+    /// Which row of `A` is where.
+    order: Vec<usize>,
+}
+
+impl Factors {
+    fn of(mut rows: Vec<Vec<f64>>) -> Self {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        for k in 0..rows.len() {
+            let pivot = (k..rows.len()).max_by(|&i, &j| rows[i][k].abs().total_cmp(&rows[j][k].abs())).unwrap();
+            rows.swap(k, pivot);
+            order.swap(k, pivot);
+            let (done, rest) = rows.split_at_mut(k + 1);
+            for row in rest {
+                let factor = row[k] / done[k][k];
+                row[k + 1..].iter_mut().zip(&done[k][k + 1..]).for_each(|(x, p)| *x -= factor * p);
+                row[k] = factor;
+            }
+        }
+        Self { rows, order }
     }
-    solution
+
+    /// The solution of `A x = right`.
+    fn solve(&self, right: &[f64]) -> Vec<f64> {
+        let dot = |row: &[f64], x: &[f64]| row.iter().zip(x).map(|(a, x)| a * x).sum::<f64>();
+        let mut x: Vec<f64> = self.order.iter().map(|&i| right[i]).collect();
+        for k in 0..x.len() {
+            x[k] -= dot(&self.rows[k][..k], &x[..k]);
+        }
+        for k in (0..x.len()).rev() {
+            x[k] = (x[k] - dot(&self.rows[k][k + 1..], &x[k + 1..])) / self.rows[k][k];
+        }
+        x
+    }
 }

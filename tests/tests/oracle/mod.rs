@@ -4,11 +4,11 @@
 
 use fokker_sde::{Betas, Covariance, Discrete, Gaussian, GaussianMixture, Ladder, Sde, SdeConfig};
 use fokker_solve::{
-    AdaptiveRungeKutta, AdaptiveSde, Ancestral, Ddim, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, Dpmpp2mSde,
-    DpmppSde, EdmStochastic, EulerAncestral, EulerMaruyama, ExponentialAdams, ExponentialEuler, Grid, GridConfig, Inner, Ipndm,
-    Kind, Lms, LogSnr, LowerOrderFinal, Method, NoiseSource, Paradigms, ParallelStep, Pndm, Prediction, Predictor,
-    PredictorCorrector, RungeKutta, SaSolver, SlopeWeight, Solver, SolverConfig, Spacing, Srk, SrkMethod, UniPc, UniPcVariant,
-    Uniform, Variable, Variance, WarmUp,
+    AdaptiveRungeKutta, AdaptiveSde, Ancestral, Ddim, Deis, Dpm2Ancestral, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep,
+    DpmSolver, Dpmpp2mSde, Dpmpp2sAncestral, DpmppSde, EdmStochastic, EulerAncestral, EulerMaruyama, ExponentialAdams,
+    ExponentialEuler, Grid, GridConfig, Inner, Ipndm, Kind, Lms, LogSnr, LowerOrderFinal, Method, NoiseSource, Paradigms,
+    ParallelStep, Pndm, Prediction, Predictor, PredictorCorrector, RungeKutta, SaSolver, SlopeWeight, Solver, SolverConfig,
+    Spacing, Srk, SrkMethod, UniPc, UniPcVariant, Uniform, Variable, Variance, WarmUp,
 };
 use fokker_tensor::{Dtype, Noise, Tensor};
 
@@ -89,6 +89,8 @@ fn stochastic_variants() -> Vec<SolverConfig> {
         AdaptiveSde { noise, ..AdaptiveSde::default() }.into(),
         Paradigms { stochasticity: 1.0, window: 5, tolerance: 0.01, ..Paradigms::default() }.into(),
         Paradigms { step: ParallelStep::EulerMaruyama, stochasticity: 1.0, noise, ..Paradigms::default() }.into(),
+        Dpm2Ancestral { eta: 0.6, ..Dpm2Ancestral::default() }.into(),
+        Dpmpp2sAncestral { eta: 0.6, noise, ..Dpmpp2sAncestral::default() }.into(),
     ]
 }
 

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses some of them")]
 
-pub(crate) mod ancestral;
 pub(crate) mod ladder;
 
 use fokker_sde::{Cond, Edm, Sde};

@@ -1,9 +1,12 @@
 //! Steps as long as a tolerance allows: a one-step method with an estimate `e` of its error, and a controller.
 //!
 //! ```text
-//! E = √(mean of (e/δ)²)        δ = max(atol, rtol max(|x_low|, |x_t|))        x_low = x_s − e
+//! E = √(mean of (e/δ)²)        δ = max(atol, rtol max(|x_low|, |x_prev|))        x_low = x_s − e
 //! factor = 1 + arctan(safety E_n^{−(p+i+d)/k} E_{n−1}^{(p+2d)/k} E_{n−2}^{−d/k} − 1)      e is of order k in the step
 //! ```
+//!
+//! `x_prev` is the state before the step; for DPM-Solver it is `x_low` of the last accepted step, as in the algorithms of Lu et al. 2022,
+//! appendix C (where Jolicoeur-Martineau et al. 2021 have the same), and the initial state at first.
 //!
 //! A step is accepted if `factor ≥ accept`, which is about `E ≤ 1` with the defaults, and tried again otherwise; the next is `factor` times as long
 //! either way (Söderlind 2003, doi:10.1145/641876.641877, for the exponents; Söderlind & Wang 2006,
@@ -11,6 +14,9 @@
 //! (arXiv:2206.00927), appendix C, up to the limit. `E_{n−1}` and `E_{n−2}` are of accepted steps.
 //!
 //! A pair of the grid's times is an interval to cross: its end is reached exactly, and the length of a step is remembered across it.
+//! States that are wanted between come from the accepted steps that go over them, by the method's own continuous extension. A sample that
+//! makes its step alone costs one pass over the batch for each of them.
+//!
 //! Each sample has its own steps, unless the tolerance is for the batch. Samples that have crossed wait at the end while others
 //! go on: a batch costs what its slowest sample costs.
 
@@ -19,8 +25,9 @@ use fokker_tensor::{Dtype, Element, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::exponential::Variable;
-use super::stages::Stages;
-use crate::combine::{combine_each, select};
+use super::stages::{Row, Stages};
+use crate::combine::{combine, combine_each, select};
+use crate::dense::goes_over;
 use crate::error::SolveError;
 use crate::grid::Grid;
 use crate::solver::{Context, Stepper};
@@ -154,6 +161,12 @@ pub(super) trait Embedded {
 
     /// Whether the last stage is the first of the next step.
     fn first_same_as_last(&self) -> bool;
+
+    /// Whether the errors of a step are measured by the less accurate of the two states that the step before gave, instead of its own.
+    fn measures_by_lower(&self) -> bool;
+
+    /// The state at `time` during a step, from the answers of its stages.
+    fn between(&self, sde: &dyn Sde, step: (f64, f64), time: f64) -> Row;
 }
 
 /// Begins a trajectory.
@@ -167,7 +180,15 @@ pub(super) fn start(
     variable.check(method.name(), sde, grid)?;
     let way = variable.tau(sde, grid.last()) - variable.tau(sde, grid.first());
     let first = control.first.unwrap_or(0.01 * way.abs());
-    Ok(Box::new(Walk { method: Box::new(method), control: control.clone(), first, samples: Vec::new(), slopes: None, tried: 0 }))
+    Ok(Box::new(Walk {
+        method: Box::new(method),
+        control: control.clone(),
+        first,
+        samples: Vec::new(),
+        slopes: None,
+        lower: None,
+        tried: 0,
+    }))
 }
 
 /// Where one sample is.
@@ -214,6 +235,8 @@ struct Walk {
     samples: Vec<Sample>,
     /// The first stage of the next step, where it is known.
     slopes: Option<Tensor>,
+    /// `x_low` of each sample's last accepted step, where errors are measured by it.
+    lower: Option<Tensor>,
     tried: usize,
 }
 
@@ -245,17 +268,22 @@ impl Walk {
     /// One step of every sample that is not at the end, accepted or not.
     fn attempt(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
         let tries: Vec<Try> = self.samples.iter().map(|sample| self.aim(cx.sde(), sample, cx.s)).collect();
-        let stages: Vec<Stages> =
-            self.samples.iter().zip(&tries).map(|(from, to)| self.method.stages(cx.sde(), from.t, to.s)).collect();
+        let steps: Vec<(f64, f64)> = self.samples.iter().zip(&tries).map(|(from, to)| (from.t, to.s)).collect();
+        let stages: Vec<Stages> = steps.iter().map(|&(t, s)| self.method.stages(cx.sde(), t, s)).collect();
         let answers = self.answers(cx, &x, &stages)?;
         let next = apply(&stages, |stages| (stages.result.state, &stages.result.weights), x.clone(), &answers);
         let error = apply(&stages, |stages| (0.0, &stages.error), x.clone(), &answers);
         let moving: Vec<bool> = self.samples.iter().map(|sample| sample.t != cx.s).collect();
-        let sizes = self.sizes(&error, &next, &x, &moving);
+        let before = self.lower.take().unwrap_or_else(|| x.clone());
+        let sizes = self.sizes(&error, &next, &before, &moving);
         let mut moved = vec![false; tries.len()];
         for (i, to) in tries.iter().enumerate().filter(|(i, _)| moving[*i]) {
             moved[i] = self.decide(i, to, sizes[i]);
         }
+        if self.method.measures_by_lower() {
+            self.lower = Some(select(&moved, combine(1.0, next.clone(), &[(-1.0, &error)]), &before));
+        }
+        self.fill(cx, &steps, &moved, (&x, &next), &answers);
         self.slopes = match answers {
             _ if !moved.contains(&true) => answers.into_iter().next(),
             mut answers if self.method.first_same_as_last() => {
@@ -265,6 +293,38 @@ impl Walk {
             _ => None,
         };
         Ok(select(&moved, next, &x))
+    }
+
+    /// The states that observers want and that accepted steps went over: of each sample on its own step.
+    fn fill(
+        &self,
+        cx: &mut Context<'_>,
+        steps: &[(f64, f64)],
+        moved: &[bool],
+        (x, next): (&Tensor, &Tensor),
+        answers: &[Tensor],
+    ) {
+        let mut wanted = std::mem::take(&mut cx.wanted);
+        for (time, state) in wanted.on((cx.t, cx.s)) {
+            let over: Vec<bool> = steps.iter().zip(moved).map(|(&step, &moved)| moved && goes_over(step, time)).collect();
+            if !over.contains(&true) {
+                continue;
+            }
+            let ends: Vec<bool> = steps.iter().zip(&over).map(|((_, s), &over)| over && *s == time).collect();
+            let row = |i: usize| {
+                let nothing = Row { state: 0.0, weights: vec![0.0; answers.len()] };
+                if over[i] && !ends[i] { self.method.between(cx.sde(), steps[i], time) } else { nothing }
+            };
+            let rows: Vec<Row> = (0..steps.len()).map(row).collect();
+            let inside = apply(&rows, |row| (row.state, &row.weights), x.clone(), answers);
+            // At the end of a step the state itself, to the bit.
+            let known = select(&ends, next.clone(), &inside);
+            *state = Some(match state.take() {
+                Some(others) => select(&over, known, &others),
+                None => known,
+            });
+        }
+        cx.wanted = wanted;
     }
 
     /// Where a sample's next step ends.
@@ -289,10 +349,10 @@ impl Walk {
     }
 
     /// `E` of each sample, of which those that do not move have no part in the batch's.
-    fn sizes(&self, error: &Tensor, next: &Tensor, x: &Tensor, moving: &[bool]) -> Vec<f64> {
-        let squares = match x.dtype() {
-            Dtype::F32 => self.mean_squares::<f32>(error, next, x),
-            Dtype::F64 => self.mean_squares::<f64>(error, next, x),
+    fn sizes(&self, error: &Tensor, next: &Tensor, before: &Tensor, moving: &[bool]) -> Vec<f64> {
+        let squares = match before.dtype() {
+            Dtype::F32 => self.mean_squares::<f32>(error, next, before),
+            Dtype::F64 => self.mean_squares::<f64>(error, next, before),
         };
         match self.control.per {
             Per::Sample => squares.iter().map(|square| square.sqrt()).collect(),
@@ -303,15 +363,14 @@ impl Walk {
         }
     }
 
-    fn mean_squares<T: Element>(&self, error: &Tensor, next: &Tensor, x: &Tensor) -> Vec<f64> {
-        let size = (x.len() / x.dim(0).max(1)).max(1);
-        let rows = error.as_slice::<T>().chunks(size).zip(next.as_slice::<T>().chunks(size)).zip(x.as_slice::<T>().chunks(size));
-        let square = |e: f64, next: f64, x: f64| self.control.ratio(e, next, x).powi(2);
-        rows.map(|((e, next), x)| {
-            let sum: f64 = e.iter().zip(next).zip(x).map(|((e, next), x)| square(e.wide(), next.wide(), x.wide())).sum();
-            sum / size as f64
-        })
-        .collect()
+    fn mean_squares<T: Element>(&self, error: &Tensor, next: &Tensor, before: &Tensor) -> Vec<f64> {
+        let size = (before.len() / before.dim(0).max(1)).max(1);
+        let square = |e: f64, next: f64, before: f64| self.control.ratio(e, next, before).powi(2);
+        let sum = |((e, next), before): ((&[T], &[T]), &[T])| {
+            e.iter().zip(next).zip(before).map(|((e, next), before)| square(e.wide(), next.wide(), before.wide())).sum::<f64>()
+        };
+        let [error, next, before] = [error, next, before].map(|x| x.as_slice::<T>().chunks(size));
+        error.zip(next).zip(before).map(|row| sum(row) / size as f64).collect()
     }
 
     /// Whether sample `i` takes its step of error `size`; either way, how long the next one is.
@@ -325,9 +384,9 @@ impl Walk {
     }
 }
 
-/// One row of each sample's stages, applied.
-fn apply<'a>(stages: &'a [Stages], row: impl Fn(&'a Stages) -> (f64, &'a Vec<f64>), x: Tensor, answers: &[Tensor]) -> Tensor {
-    let rows: Vec<(f64, &Vec<f64>)> = stages.iter().map(row).collect();
+/// One row of each sample, applied.
+fn apply<'a, S>(of: &'a [S], row: impl Fn(&'a S) -> (f64, &'a Vec<f64>), x: Tensor, answers: &[Tensor]) -> Tensor {
+    let rows: Vec<(f64, &Vec<f64>)> = of.iter().map(row).collect();
     let states: Vec<f64> = rows.iter().map(|(state, _)| *state).collect();
     let count = rows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(0);
     let columns: Vec<Vec<f64>> = (0..count).map(|j| rows.iter().map(|(_, weights)| weights[j]).collect()).collect();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adaptive::{Control, Embedded, start};
 use super::exponential::Variable;
-use super::stages::Stages;
+use super::stages::{Row, Stages};
 use super::tableau::Method;
 use crate::error::SolveError;
 use crate::grid::Grid;
@@ -15,7 +15,10 @@ use crate::solver::{Family, Kind, Solver, Stepper};
 /// Song et al. 2021 (arXiv:2011.13456), section 4.3, or in another variable.
 ///
 /// The grid's times are where the trajectory is wanted; give it few: a grid of 2 steps is one interval and the last denoising. The first
-/// step costs 7 evaluations, each further one, rejected ones too, 6. Give up after `control.max_steps`.
+/// step costs 7 evaluations, each further one, rejected ones too, 6. Gives up after `control.max_steps`.
+///
+/// Gives states anywhere between ([`Trajectory`](crate::Trajectory)) by the interpolants of order 4 that belong to the methods: Hairer, Nørsett &
+/// Wanner 1993, eq. 6.12, and Tsitouras 2011, in the variable of the steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaptiveRungeKutta {
@@ -62,6 +65,10 @@ impl Solver for AdaptiveRungeKutta {
         self.variable == Variable::T
     }
 
+    fn dense_order(&self) -> Option<u32> {
+        Some(4)
+    }
+
     fn check(&self) -> Result<(), SolveError> {
         if !self.method.tableau().is_embedded() {
             let expected = "`dopri5` or `tsit5`, which estimate their errors".to_owned();
@@ -99,5 +106,13 @@ impl Embedded for Pair {
 
     fn first_same_as_last(&self) -> bool {
         true
+    }
+
+    fn measures_by_lower(&self) -> bool {
+        false
+    }
+
+    fn between(&self, sde: &dyn Sde, step: (f64, f64), time: f64) -> Row {
+        self.method.tableau().between(self.variable, sde, step, time)
     }
 }

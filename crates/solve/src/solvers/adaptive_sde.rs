@@ -37,7 +37,7 @@ pub struct AdaptiveSde {
     pub rtol: f64,
     /// The absolute tolerance `ε_abs`, default 0.0078: one step of 8-bit pixels in `[−1, 1]`.
     pub atol: f64,
-    /// The first step as a part of the time to go, default 0.01.
+    /// The first step as a part of the time to go, default 0.01: that of the authors, where `T = 1`.
     pub first_step: f64,
     /// The safety factor `θ`, default 0.9.
     pub safety: f64,

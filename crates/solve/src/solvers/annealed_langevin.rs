@@ -30,7 +30,8 @@ use crate::solver::{Context, DRAWS, Kind, Solver, Stepper};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnnealedLangevin {
-    /// Langevin steps per level `T`, default 5 as in NCSNv2 for CIFAR-10, at most 127.
+    /// Langevin steps per level `T`, default 5 as in NCSNv2 for CIFAR-10 (232 levels from 50 to 0.01, where its `ε = 6.2·10⁻⁶` is
+    /// `c = 0.062`), at most 127.
     pub iterations: u32,
     /// The relative step `c` in (0, 1]; by default from technique 4.
     pub step: Option<f64>,

@@ -7,7 +7,7 @@ use super::adams::check_order;
 use super::adaptive::{Control, Embedded, start};
 use super::exponential::{Prediction, Variable};
 use super::singlestep::Singlestep;
-use super::stages::Stages;
+use super::stages::{Row, Stages};
 use crate::error::SolveError;
 use crate::grid::Grid;
 use crate::solver::{Family, Kind, Solver, Stepper};
@@ -17,6 +17,13 @@ use crate::solver::{Family, Kind, Solver, Stepper};
 ///
 /// The grid's times are where the trajectory is wanted; give it few: a grid of 2 steps is one interval and the last denoising. A step
 /// costs `order` evaluations, a rejected one `order − 1`. Gives up after `control.max_steps`.
+///
+/// What an error may be depends on the size of the less accurate of the two states, now and at the last accepted step, as the algorithms
+/// say: not on the size of the state itself. The paper's rule for the next step is `p = 0`, `i = 1`, `safety = 0.9`, with an `E` that is the batch's
+/// largest where [`Per::Batch`](super::Per) has its mean.
+///
+/// Gives states anywhere between ([`Trajectory`](crate::Trajectory)): its formula with the integrals up to there. An interpolant of order 2
+/// keeps the accuracy of either order, and needs no evaluation at the end of a step, which Hermite's would; the last step has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpmAdaptive {
@@ -61,6 +68,10 @@ impl Solver for DpmAdaptive {
         false
     }
 
+    fn dense_order(&self) -> Option<u32> {
+        Some(2)
+    }
+
     fn check(&self) -> Result<(), SolveError> {
         check_order(Self::KIND, self.order, 2..=3)?;
         self.control.check(Self::KIND)
@@ -92,5 +103,13 @@ impl Embedded for Pair {
 
     fn first_same_as_last(&self) -> bool {
         false
+    }
+
+    fn measures_by_lower(&self) -> bool {
+        true
+    }
+
+    fn between(&self, sde: &dyn Sde, step: (f64, f64), time: f64) -> Row {
+        self.0.between(sde, step, time)
     }
 }

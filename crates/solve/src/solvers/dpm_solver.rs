@@ -10,15 +10,14 @@
 //! The stages are [`singlestep`](super::singlestep)'s, which has them for the data too.
 
 use fokker_sde::{Quantity, Sde};
-use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::adams::check_order;
-use super::exponential::{Prediction, pure_noise};
+use super::exponential::Prediction;
 use super::singlestep::Singlestep;
 use crate::error::SolveError;
 use crate::grid::Grid;
-use crate::solver::{Context, Kind, Solver, Stepper};
+use crate::solver::{Kind, Solver, Stepper};
 
 /// DPM-Solver-1, -2 and -3: Lu et al. 2022 (arXiv:2206.00927), eq. 3.7 and algorithms 1 and 2.
 ///
@@ -67,16 +66,6 @@ impl Solver for DpmSolver {
     }
 
     fn start(&self, sde: &dyn Sde, grid: &Grid) -> Result<Box<dyn Stepper>, SolveError> {
-        if !sde.log_snr(grid.first()).is_finite() || !sde.log_snr(grid.last()).is_finite() {
-            return Err(pure_noise(Self::KIND, sde, grid.first()));
-        }
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Stepper for DpmSolver {
-    fn step(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
-        let method = Singlestep { prediction: Prediction::Noise, order: self.order };
-        method.stages(cx.sde(), cx.t, cx.s).run(cx, x)
+        Singlestep { prediction: Prediction::Noise, order: self.order }.start(Self::KIND, sde, grid)
     }
 }

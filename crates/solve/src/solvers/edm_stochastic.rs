@@ -31,9 +31,13 @@ pub enum Inner {
 /// `σ/α` (their eq. 4 with `s(t) = α`).
 ///
 /// Noise is added and a slightly longer ODE step taken. With many steps (`S_churn` fixed) the churn vanishes; `S_churn = 0` is the
-/// ODE solver itself, to the bit. Defaults are the paper's for CIFAR-10, appendix E.1 table 5 for the VP model: `S_churn` 30,
-/// `S_tmin` 0.01, `S_tmax` 1, `S_noise` 1.007. `t̂` is kept within the process's span; a step from `α = 0`, where the noise level is
+/// ODE solver itself, to the bit. Defaults are the paper's for CIFAR-10, table 5 for the VP model: `S_churn` 30,
+/// `S_tmin` 0.01, `S_tmax` 1, `S_noise` 1.007; it has 80, 0.05, 1, 1.007 for the VE model, and 80 or 40, 0.05, 50, 1.003 for ImageNet.
+/// `t̂` is kept within the process's span; a step from `α = 0`, where the noise level is
 /// infinite, is not churned.
+///
+/// The last denoising step is the sampler's and is not churned. The algorithm would churn it if `S_tmin` let it, and answer for a noisier state;
+/// in table 5 `S_tmin` is above its level.
 ///
 /// `N` counts the last denoising step, as in the paper. Order 2 with Heun and 1 with Euler, where it means that of the ODE solver:
 /// the noise added is exactly that between the two levels, and `S_noise ≠ 1` makes its own error. 2 evaluations per step with

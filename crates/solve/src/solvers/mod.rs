@@ -169,10 +169,17 @@ solvers! {
     paradigms::Paradigms = "paradigms",
         "ParaDiGMS: many first-order steps at once by Picard iteration in a sliding window",
         "Shih et al. 2023, algorithm 1";
+    dpm_2_ancestral::Dpm2Ancestral = "dpm-2-ancestral",
+        "A step of DPM-2 to below the level aimed at, then noise up to it",
+        "Karras et al. 2022; Crowson 2022, k-diffusion";
+    dpmpp_2s_ancestral::Dpmpp2sAncestral = "dpmpp-2s-ancestral",
+        "A step of DPM-Solver++ (2S) to below the level aimed at, then noise up to it",
+        "Lu et al. 2022b, algorithm 1; Crowson 2022, k-diffusion";
 }
 
 mod adams;
 mod adaptive;
+mod continuous;
 mod exponential;
 mod initial_value;
 mod singlestep;
@@ -241,6 +248,8 @@ pub struct SolverInfo {
     pub quantity: Quantity,
     /// Whether it can start where `α = 0`, or needs a process, or a `t_max`, with some signal at its first time.
     pub takes_pure_noise: bool,
+    /// The order of the states between its steps; none if it has no dense output.
+    pub dense_order: Option<u32>,
     /// What it is.
     pub about: &'static str,
     /// The paper, with its equation or algorithm.
@@ -268,6 +277,7 @@ impl SolverConfig {
             cost: self.evaluations(101).zip(self.evaluations(100)).map(|(more, less)| more - less),
             quantity: self.quantity(),
             takes_pure_noise: self.takes_pure_noise(),
+            dense_order: self.dense_order(),
             about: self.about(),
             reference: self.reference(),
         }
@@ -299,6 +309,9 @@ impl Solver for SolverConfig {
     }
     fn takes_pure_noise(&self) -> bool {
         self.inner().takes_pure_noise()
+    }
+    fn dense_order(&self) -> Option<u32> {
+        self.inner().dense_order()
     }
     fn check(&self) -> Result<(), SolveError> {
         self.inner().check()

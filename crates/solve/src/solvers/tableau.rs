@@ -18,6 +18,7 @@
 use fokker_sde::{Quantity, Sde};
 use serde::{Deserialize, Serialize};
 
+use super::continuous::{dopri5, tsit5};
 use super::exponential::{Variable, half_log_snr};
 use super::stages::{Row, Stage, Stages};
 use super::transition::Velocity;
@@ -55,6 +56,8 @@ pub(super) struct Tableau {
     c: &'static [f64],
     /// `b` less the weights of the embedded method, which uses one stage more: the slope at the new state. Empty if there is none.
     e: &'static [f64],
+    /// The weights `b(θ)` of the state at a part `θ` of the step, which use that stage too.
+    continuous: Option<fn(f64) -> [f64; 7]>,
 }
 
 impl Method {
@@ -95,38 +98,68 @@ impl Tableau {
 
     /// The step from `t` to `s`; with the estimate of its error, and the evaluation it needs, if asked for.
     pub(super) fn stages(&self, variable: Variable, sde: &dyn Sde, t: f64, s: f64, with_error: bool) -> Stages {
-        let step = variable.tau(sde, s) - variable.tau(sde, t);
-        let mut times = vec![t];
-        let time_of = |c: f64| if c == 1.0 { s } else { variable.time(sde, variable.tau(sde, t) + c * step) };
-        times.extend(self.c[1..].iter().map(|&c| time_of(c)));
-        times.push(s);
-        let row = |time: f64, factors: &[f64]| {
-            let scale = variable.scale(sde, time);
-            let rates = factors.iter().zip(&times).map(|(a, &time)| a * variable.rate(sde, time));
-            Row { state: scale / variable.scale(sde, t), weights: rates.map(|a| scale * step * a).collect() }
-        };
-        // In log-snr the first answer stands for all of the others, integrated exactly.
-        let shifted = |time: f64, factors: &[f64], total: f64| {
-            let mut row = row(time, factors);
-            if variable == Variable::LogSnr {
-                row.weights[0] = total - row.weights[1..].iter().sum::<f64>();
-            }
-            row
-        };
-        // σ_i (r_i − r_t)
-        let constant = |time: f64| -sde.alpha(time) * (variable.tau(sde, t) - variable.tau(sde, time)).exp_m1();
+        let step = Step::new(self, variable, sde, t, s);
         let stage = |time: f64, row: Row| Stage { t: time, factors: variable.slope(sde, time), row };
         let mut stages = vec![stage(t, Row::start())];
-        for (a, &time) in self.a.iter().zip(&times[1..]) {
-            stages.push(stage(time, shifted(time, a, constant(time))));
+        for (a, &time) in self.a.iter().zip(&step.times[1..]) {
+            stages.push(stage(time, step.state(time, a)));
         }
-        let result = shifted(s, self.b, constant(s));
+        let result = step.state(s, self.b);
         let mut error = Vec::new();
         if with_error {
             stages.push(stage(s, result.clone()));
-            error = shifted(s, self.e, 0.0).weights;
+            error = step.shifted(s, self.e, 0.0).weights;
         }
         Stages { stages, result, error }
+    }
+
+    /// The state at `time` during the step from `t` to `s`, from the answers of its stages, that of the error estimate included.
+    pub(super) fn between(&self, variable: Variable, sde: &dyn Sde, (t, s): (f64, f64), time: f64) -> Row {
+        let step = Step::new(self, variable, sde, t, s);
+        let weights = self.continuous.expect("an embedded pair has a continuous extension");
+        step.state(time, &weights((variable.tau(sde, time) - variable.tau(sde, t)) / step.length))
+    }
+}
+
+/// A step of a method: where its answers are, and what they are multiplied by.
+struct Step<'a> {
+    variable: Variable,
+    sde: &'a dyn Sde,
+    t: f64,
+    /// `H`.
+    length: f64,
+    /// The times of the stages, that of the new state's slope last.
+    times: Vec<f64>,
+}
+
+impl<'a> Step<'a> {
+    fn new(table: &Tableau, variable: Variable, sde: &'a dyn Sde, t: f64, s: f64) -> Self {
+        let length = variable.tau(sde, s) - variable.tau(sde, t);
+        let mut times = vec![t];
+        let time_of = |c: f64| if c == 1.0 { s } else { variable.time(sde, variable.tau(sde, t) + c * length) };
+        times.extend(table.c[1..].iter().map(|&c| time_of(c)));
+        times.push(s);
+        Self { variable, sde, t, length, times }
+    }
+
+    /// The state at `time` with these factors of the slopes.
+    fn state(&self, time: f64, factors: &[f64]) -> Row {
+        let Self { variable, sde, t, .. } = *self;
+        // σ_i (r_i − r_t), which only log-snr asks for.
+        let constant = -sde.alpha(time) * (variable.tau(sde, t) - variable.tau(sde, time)).exp_m1();
+        self.shifted(time, factors, constant)
+    }
+
+    /// The same where in log-snr the first answer stands for all of the others, integrated exactly: to `total`.
+    fn shifted(&self, time: f64, factors: &[f64], total: f64) -> Row {
+        let Self { variable, sde, t, length, .. } = *self;
+        let scale = variable.scale(sde, time);
+        let rates = factors.iter().zip(&self.times).map(|(a, &time)| a * variable.rate(sde, time));
+        let mut weights: Vec<f64> = rates.map(|a| scale * length * a).collect();
+        if variable == Variable::LogSnr {
+            weights[0] = total - weights[1..].iter().sum::<f64>();
+        }
+        Row { state: scale / variable.scale(sde, t), weights }
     }
 }
 
@@ -188,16 +221,23 @@ impl Variable {
     }
 }
 
-const EULER: Tableau = Tableau { order: 1, a: &[], b: &[1.0], c: &[0.0], e: &[] };
+const EULER: Tableau = Tableau { order: 1, a: &[], b: &[1.0], c: &[0.0], e: &[], continuous: None };
 
-const MIDPOINT: Tableau = Tableau { order: 2, a: &[&[0.5]], b: &[0.0, 1.0], c: &[0.0, 0.5], e: &[] };
+const MIDPOINT: Tableau = Tableau { order: 2, a: &[&[0.5]], b: &[0.0, 1.0], c: &[0.0, 0.5], e: &[], continuous: None };
 
-const HEUN: Tableau = Tableau { order: 2, a: &[&[1.0]], b: &[0.5, 0.5], c: &[0.0, 1.0], e: &[] };
+const HEUN: Tableau = Tableau { order: 2, a: &[&[1.0]], b: &[0.5, 0.5], c: &[0.0, 1.0], e: &[], continuous: None };
 
-const RALSTON: Tableau = Tableau { order: 2, a: &[&[2.0 / 3.0]], b: &[0.25, 0.75], c: &[0.0, 2.0 / 3.0], e: &[] };
+const RALSTON: Tableau =
+    Tableau { order: 2, a: &[&[2.0 / 3.0]], b: &[0.25, 0.75], c: &[0.0, 2.0 / 3.0], e: &[], continuous: None };
 
-const RK3: Tableau =
-    Tableau { order: 3, a: &[&[0.5], &[-1.0, 2.0]], b: &[1.0 / 6.0, 2.0 / 3.0, 1.0 / 6.0], c: &[0.0, 0.5, 1.0], e: &[] };
+const RK3: Tableau = Tableau {
+    order: 3,
+    a: &[&[0.5], &[-1.0, 2.0]],
+    b: &[1.0 / 6.0, 2.0 / 3.0, 1.0 / 6.0],
+    c: &[0.0, 0.5, 1.0],
+    e: &[],
+    continuous: None,
+};
 
 const RK4: Tableau = Tableau {
     order: 4,
@@ -205,6 +245,7 @@ const RK4: Tableau = Tableau {
     b: &[1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0],
     c: &[0.0, 0.5, 0.5, 1.0],
     e: &[],
+    continuous: None,
 };
 
 const DOPRI5: Tableau = Tableau {
@@ -219,6 +260,7 @@ const DOPRI5: Tableau = Tableau {
     b: &[35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0],
     c: &[0.0, 0.2, 0.3, 0.8, 8.0 / 9.0, 1.0],
     e: &[71.0 / 57600.0, 0.0, -71.0 / 16695.0, 71.0 / 1920.0, -17253.0 / 339_200.0, 22.0 / 525.0, -1.0 / 40.0],
+    continuous: Some(dopri5),
 };
 
 const TSIT5: Tableau = Tableau {
@@ -254,6 +296,7 @@ const TSIT5: Tableau = Tableau {
         -0.458_082_105_929_186_97,
         1.0 / 66.0,
     ],
+    continuous: Some(tsit5),
 };
 
 #[cfg(test)]
@@ -279,9 +322,9 @@ mod tests {
             .collect()
     }
 
-    /// How far weights `b` are from the conditions of order up to `order`, at most 4 but for the powers of `c`: Hairer, Nørsett &
-    /// Wanner 1993, table II.2.1.
-    fn defect(a: &[Vec<f64>], b: &[f64], order: u32) -> f64 {
+    /// How far weights `b` are from the conditions of order up to `order` at a part `theta` of the step, at most 4 but for the powers of
+    /// `c`: Hairer, Nørsett & Wanner 1993, table II.2.1 and eq. II.6.3.
+    fn defect_at(theta: f64, a: &[Vec<f64>], b: &[f64], order: u32) -> f64 {
         let apply = |v: &[f64]| a.iter().map(|row| row.iter().zip(v).map(|(a, v)| a * v).sum()).collect::<Vec<f64>>();
         let times = |u: &[f64], v: &[f64]| u.iter().zip(v).map(|(u, v)| u * v).collect::<Vec<f64>>();
         let one = vec![1.0; b.len()];
@@ -299,7 +342,12 @@ mod tests {
             (5, apply(&apply(&apply(&c))), 120.0),
         ];
         let held = conditions.iter().filter(|(least, _, _)| *least <= order);
-        held.map(|(_, v, inverse)| (times(b, v).iter().sum::<f64>() - 1.0 / inverse).abs()).fold(0.0, f64::max)
+        held.map(|(order, v, inverse)| (times(b, v).iter().sum::<f64>() - theta.powi(*order as i32) / inverse).abs())
+            .fold(0.0, f64::max)
+    }
+
+    fn defect(a: &[Vec<f64>], b: &[f64], order: u32) -> f64 {
+        defect_at(1.0, a, b, order)
     }
 
     #[test]
@@ -324,6 +372,31 @@ mod tests {
             let mut embedded = [table.b, &[0.0]].concat();
             embedded.iter_mut().zip(table.e).for_each(|(b, e)| *b -= e);
             assert!(defect(&a, &embedded, 4) < 2e-14 && defect(&a, &embedded, 5) > 1e-5, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn the_continuous_extensions_are_of_order_4_all_along_and_join_with_their_slopes() {
+        for method in [Method::Dopri5, Method::Tsit5] {
+            let table = method.tableau();
+            let (a, weights) = (matrix(table, true), table.continuous.unwrap());
+            for theta in (0..=40).map(|i| f64::from(i) / 40.0) {
+                let defect = defect_at(theta, &a, &weights(theta), 4);
+                assert!(defect < 1e-13, "{method:?} at {theta}: {defect:e}");
+            }
+            assert!(defect_at(0.5, &a, &weights(0.5), 5) > 1e-5, "{method:?} is of higher order");
+            assert_eq!(weights(0.0), [0.0; 7]);
+            for (found, expected) in weights(1.0).iter().zip([table.b, &[0.0]].concat()) {
+                assert!((found - expected).abs() < 1e-14, "{method:?}: {found} and {expected}");
+            }
+            // The slope is the first stage's at the start and the last one's at the end.
+            for (theta, slope) in [(0.0, 0), (1.0, 6)] {
+                for i in 0..7 {
+                    let found = (weights(theta + 1e-5)[i] - weights(theta - 1e-5)[i]) / 2e-5;
+                    let expected = f64::from(u8::from(i == slope));
+                    assert!((found - expected).abs() < 1e-7, "{method:?}, stage {i} at {theta}: {found}");
+                }
+            }
         }
     }
 }
