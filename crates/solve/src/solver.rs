@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 
-use fokker_sde::{Cond, Denoiser, Quantity, Sde, Times};
+use fokker_sde::{Cond, Denoiser, Quantity, Reverse, Sde, Times};
 use fokker_tensor::noise::Point;
 use fokker_tensor::{Noise, Tensor};
 
@@ -77,6 +77,14 @@ pub trait Solver: Send + Sync + Debug {
     /// # Errors
     /// Names the field that does not.
     fn check(&self) -> Result<(), SolveError> {
+        Ok(())
+    }
+
+    /// Whether the model has what this method needs besides the denoised sample; nothing, by default.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do about it.
+    fn check_model(&self, _denoiser: &dyn Denoiser) -> Result<(), SolveError> {
         Ok(())
     }
 
@@ -170,9 +178,28 @@ impl Context<'_> {
     }
 
     fn denoise_with(&mut self, x: &Tensor, t: &Times, cond: &Cond) -> Result<Tensor, SolveError> {
-        let denoised = self.denoiser.denoise(x, t, cond).to(x.dtype());
+        let denoised = self.denoiser.denoise(x, t, cond);
+        self.accept(denoised.to(x.dtype()), t.of(0))
+    }
+
+    /// `x̂₀` as [`denoise`](Self::denoise) gives it, and the variance of the step from `t` to `s` if the model has learned one, in the
+    /// state's type: one evaluation.
+    ///
+    /// # Errors
+    /// If one of them is not finite.
+    pub fn reverse(&mut self, x: &Tensor, t: f64, s: f64) -> Result<Reverse, SolveError> {
+        let Reverse { denoised, fraction } = self.denoiser.reverse(x, &t.into(), &s.into(), self.cond);
+        let fraction = fraction.map(|v| v.to(x.dtype()));
+        if fraction.as_ref().is_some_and(|v| !v.all_finite()) {
+            return Err(self.not_finite(t, "the model's variance", "; the model may have diverged in training"));
+        }
+        Ok(Reverse { denoised: self.accept(denoised.to(x.dtype()), t)?, fraction })
+    }
+
+    /// The denoiser's answer at time `t`, thresholded, if it is finite.
+    fn accept(&mut self, denoised: Tensor, t: f64) -> Result<Tensor, SolveError> {
         if !denoised.all_finite() {
-            return Err(self.not_finite(t.of(0), "the denoiser's answer", "; the model may have diverged in training"));
+            return Err(self.not_finite(t, "the denoiser's answer", "; the model may have diverged in training"));
         }
         let denoised = self.threshold.apply(denoised);
         self.denoised = Some(denoised.clone());

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use fokker_sde::{Cond, Denoiser, Gaussian};
+use fokker_sde::{Cond, Denoiser};
 use fokker_solve::{Grid, NoiseSource, Observer, Sampler, SolverConfig, Step, noise_step};
 use fokker_tensor::noise::Brownian;
 use fokker_tensor::{Dtype, Tensor};
@@ -47,7 +47,7 @@ fn source(solver: &mut SolverConfig) -> Option<&mut NoiseSource> {
 /// With a linear denoiser the end is `x_N = a x_0 + b + Σ_j c_j z_j` with the same numbers for all samples, whatever a
 /// multistep solver remembers. They are found from as many samples as there are unknowns, whose noise is known: up to three draws
 /// per step, or increment and area of the Brownian path over both halves (in log-SNR) of each step.
-pub(crate) fn exact_moments(model: &Gaussian, solver: &SolverConfig, grid: Grid, start: (f64, f64)) -> (f64, f64) {
+pub(crate) fn exact_moments(model: &dyn Denoiser, solver: &SolverConfig, grid: Grid, start: (f64, f64)) -> (f64, f64) {
     struct Start(Vec<f64>);
     impl Observer for Start {
         fn start(&mut self, x: &Tensor, _t: f64, _first_sample: u64) {
