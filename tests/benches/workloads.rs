@@ -238,6 +238,7 @@ fn mnist() -> Result<DiffusionModel, Failure> {
         classes: None,
         sde: Default::default(),
         preconditioning: Default::default(),
+        learned_variance: false,
         network: NetworkConfig::UNet(network),
     };
     let mut model = DiffusionModel::new(config, 0, Dtype::F32)?;

@@ -3,6 +3,7 @@
 mod moments;
 mod oracle;
 
+use fokker_models::{DiffusionModel, MlpConfig, ModelConfig, NetworkConfig};
 use fokker_sde::{
     Cond, Counted, Counter, Covariance, Denoiser, Gaussian, LinearFlow, Reverse, Sde, SdeConfig, Times, Under, VariancePreserving,
 };
@@ -198,6 +199,29 @@ fn a_variance_that_is_not_finite_is_named_with_its_step() {
     let grid = Grid::new(vec![1.0, 0.6, 0.4, 0.2], true, &sde).unwrap();
     let error = Sampler::new(&model, learned(), grid).unwrap().sample(&[2, 1], &Cond::NONE, NOISE, 0, &mut []).unwrap_err();
     assert!(matches!(error, SolveError::NotFinite { step: 3, total: 4, t: 0.4, what: "the model's variance", .. }), "{error}");
+}
+
+#[test]
+fn a_network_with_variances_is_sampled_with_one_run_for_each_step() {
+    let config = ModelConfig {
+        sample_shape: vec![2],
+        classes: None,
+        sde: VariancePreserving::default().into(),
+        preconditioning: Default::default(),
+        learned_variance: true,
+        network: NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 }),
+    };
+    let model = DiffusionModel::new(config, 0, Dtype::F32).unwrap();
+    let run = |variance: Variance| {
+        let grid = GridConfig::with_steps(6).build(model.sde()).unwrap();
+        let sampler = Sampler::new(&model, Ancestral { variance, ..Ancestral::default() }, grid).unwrap().state(Dtype::F64);
+        sampler.sample(&[16, 2], &Cond::NONE, NOISE, 0, &mut []).unwrap()
+    };
+    let found = run(Variance::Learned);
+    assert_eq!((found.nfe, found.x.dtype()), (6, Dtype::F64));
+    // A new network says halfway.
+    let off = (&found.x - &run(Variance::Interpolated { v: 0.5 }).x).abs().max_all().item();
+    assert!(off < 1e-12, "{off:e}");
 }
 
 #[test]

@@ -217,6 +217,7 @@ impl RunConfig {
             classes: classes.filter(|_| self.model.conditional),
             sde: self.model.sde.clone(),
             preconditioning: self.model.preconditioning.clone(),
+            learned_variance: false,
             network: self.model.network.clone(),
         })
     }

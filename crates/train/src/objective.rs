@@ -201,7 +201,7 @@ mod tests {
 
     fn model(sde: SdeConfig, preconditioning: Preconditioning) -> DiffusionModel {
         let network = NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 });
-        let config = ModelConfig { sample_shape: vec![3], classes: None, sde, preconditioning, network };
+        let config = ModelConfig { sample_shape: vec![3], classes: None, sde, preconditioning, learned_variance: false, network };
         let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
         // Output layers start at zero: anything else makes the test say more.
         for (i, t) in fokker_nn::Module::tensors_mut(&mut model).into_iter().enumerate() {
