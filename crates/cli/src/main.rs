@@ -1,9 +1,12 @@
 //! `fokker`: train score-based generative models on your data and sample from them.
 
 mod completions;
+mod encode;
 mod failure;
+mod fit_grid;
 mod inspect;
 mod list;
+mod method;
 mod plot;
 mod preview;
 mod print;
@@ -41,6 +44,10 @@ enum Command {
     Train(train::Train),
     /// Draw samples from a trained model.
     Sample(sample::Sample),
+    /// Take data back to the noise it comes from, and say how exactly it returns.
+    Encode(encode::Encode),
+    /// Fit the times of a solver with few steps to a model.
+    FitGrid(fit_grid::FitGrid),
     /// Draw a picture of a data set.
     Preview(preview::Preview),
     /// List recipes, data sets, processes, networks, solvers or time grids.
@@ -61,6 +68,8 @@ fn main() -> ExitCode {
         rayon::scope(|_| match arguments.command {
             Command::Train(command) => command.run(),
             Command::Sample(command) => command.run(),
+            Command::Encode(command) => command.run(),
+            Command::FitGrid(command) => command.run(),
             Command::Preview(command) => command.run(),
             Command::List(command) => command.run(),
             Command::Inspect(command) => command.run(),

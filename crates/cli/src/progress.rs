@@ -49,7 +49,8 @@ impl Progress {
             let per_unit = plain.started.elapsed().as_secs_f64() / (position - plain.from).max(1) as f64;
             let left = per_unit * (plain.total - position) as f64;
             let (what, total) = (plain.what, plain.total);
-            crate::print::note(format_args!("{what} {position}/{total} {message}, {} left", duration(left)));
+            let message = if message.is_empty() { String::new() } else { format!(" {message}") };
+            crate::print::note(format_args!("{what} {position}/{total}{message}, {} left", duration(left)));
         }
     }
 

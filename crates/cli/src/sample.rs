@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use fokker_data::{Grid, Movie, Picture, Scatter, write_npy};
-use fokker_models::DiffusionModel;
-use fokker_solve::{Observer, SolverConfig, Spacing, StateDtype, Step};
+use fokker_data::{Grid, Movie, Picture, Scatter, read_npy, write_npy};
+use fokker_solve::{Observer, Step};
 use fokker_tensor::{Dtype, Tensor};
-use fokker_train::{Classes, Generate, RunDirectory, SampleSection, generate, load_model, override_sampler};
+use fokker_train::{decode, generate};
 
 use crate::failure::Failure;
+use crate::method::{Method, Opened};
 use crate::print;
 use crate::progress::{Progress, duration};
 
@@ -18,11 +18,12 @@ use crate::progress::{Progress, duration};
 #[command(
     after_help = "Examples:\n  fokker sample runs/glyphs\n  fokker sample runs/glyphs --class 7 -n 16 --guidance 2 --movie seven.gif\n  \
                         fokker sample runs/moons -n 10000 --out moons.npy --solver euler-maruyama --steps 500\n  \
-                        fokker sample runs/glyphs --solver ddim --set solver.eta=0.5 --grid karras --set grid.spacing.rho=5"
+                        fokker sample runs/glyphs --solver ddim --set solver.eta=0.5 --grid karras --set grid.spacing.rho=5\n  \
+                        fokker sample runs/moons --sde flow --solver euler --grid uniform --steps 10"
 )]
 pub(crate) struct Sample {
-    /// A run's folder, or a model's or checkpoint's .safetensors file.
-    model: PathBuf,
+    #[command(flatten)]
+    method: Method,
     /// Number of samples [default: the run's].
     #[arg(short = 'n', long = "count", value_name = "N")]
     count: Option<usize>,
@@ -34,35 +35,9 @@ pub(crate) struct Sample {
     /// Write the trajectory of the first batch as a GIF.
     #[arg(long, value_name = "GIF")]
     movie: Option<PathBuf>,
-    /// The class to draw: a number, `all` for one after the other, or `none` [default: all].
-    #[arg(long, value_name = "CLASS")]
-    class: Option<String>,
-    /// Scale of classifier-free guidance: 1 is the conditional model, more follows the class more strictly at twice the network
-    /// calls; for models trained with `objective.label_dropout` [default: the run's].
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    guidance: Option<f64>,
-    /// The solver (see `fokker list solvers`) [default: the run's].
-    #[arg(long)]
-    solver: Option<String>,
-    /// Steps of the solver [default: the run's].
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
-    /// The time grid (see `fokker list grids`) [default: the run's].
-    #[arg(long)]
-    grid: Option<String>,
-    /// Change a setting of the sampler, `sample.sampler` in run.toml: `--set solver.eta=0.5`, `--set grid.t_max=10` (may be
-    /// repeated).
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Samples per batch; the samples do not depend on it [default: the run's].
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
-    /// Seed of the noise.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Compute in double precision.
-    #[arg(long)]
-    f64: bool,
+    /// Start from this standard normal noise, `[N, ...]`, instead of drawing it: what `fokker encode` writes.
+    #[arg(long, value_name = "NPY", conflicts_with = "count")]
+    noise: Option<PathBuf>,
     /// `--out` is a movie and nothing else is written.
     #[arg(skip)]
     only_movie: bool,
@@ -74,33 +49,33 @@ impl Sample {
             self.movie = self.out.take();
             self.only_movie = true;
         }
-        let (model, section, folder) = self.open()?;
-        let model = if self.f64 { fokker_nn::Module::to(&model, Dtype::F64) } else { model };
-        let default = if has_picture(&model.config.sample_shape) { "samples.png" } else { "samples.npy" };
+        let Opened { model, mut request, folder, .. } = self.method.open(self.count)?;
+        let shape = &model.config.sample_shape;
+        let default = if has_picture(shape) { "samples.png" } else { "samples.npy" };
         let out = self.out.clone().unwrap_or_else(|| folder.join(default));
         if !self.only_movie {
-            check_output(&out, &model.config.sample_shape)?;
+            check_output(&out, shape)?;
         }
         if let Some(path) = &self.movie {
-            check_movie(path, &model.config.sample_shape)?;
+            check_movie(path, shape)?;
         }
-        let mut request = Generate::new(&section, &model, self.seed);
-        request.classes = self.classes(&model)?;
+        let noise = self.noise.as_deref().map(|path| read_noise(path, shape)).transpose()?;
+        if let Some(noise) = &noise {
+            request.count = noise.dim(0);
+        }
         let mut frames = Frames::default();
         let mut observers: Vec<&mut dyn Observer> = Vec::new();
         if self.movie.is_some() {
             observers.push(&mut frames);
         }
         let started = Instant::now();
-        let mut progress = Progress::new("sample", 0, request.count as u64);
-        let mut batch_done = |step: &Step<'_>| {
-            if step.index + 1 == step.total {
-                progress.set(step.first_sample + step.x.dim(0) as u64, "");
-            }
+        let mut bar = SampleBar::new("sample", request.count);
+        observers.push(&mut bar);
+        let samples = match &noise {
+            None => generate(&model, &request, &mut observers)?,
+            Some(noise) => decode(&model, &request, noise, &mut observers)?,
         };
-        observers.push(&mut batch_done);
-        let samples = generate(&model, &request, &mut observers)?;
-        progress.finish();
+        bar.finish();
         let seconds = started.elapsed().as_secs_f64();
         let (n, rate) = (request.count, request.count as f64 / seconds);
         print::say(format_args!(
@@ -120,73 +95,46 @@ impl Sample {
         }
         Ok(())
     }
+}
 
-    /// The model, how to sample from it, and where to put things.
-    fn open(&self) -> Result<(DiffusionModel, SampleSection, PathBuf), Failure> {
-        let (model, mut section, folder) = if self.model.is_dir() {
-            let run = RunDirectory::open(&self.model)?;
-            let file = run.file("model.safetensors");
-            if !file.exists() {
-                return Err(Failure::failed(format!(
-                    "{}: no model.safetensors yet: the run has not saved",
-                    run.path().display()
-                )));
-            }
-            (load_model(&file)?, run.config()?.sample, run.path().to_path_buf())
-        } else {
-            (load_model(&self.model)?, SampleSection::default(), PathBuf::from("."))
-        };
-        if let Some(scale) = self.guidance {
-            section.guidance.scale = scale;
-        }
-        let sampler = &mut section.sampler;
-        if let Some(name) = &self.solver {
-            sampler.solver = SolverConfig::from_kind(name).ok_or_else(|| unknown("--solver", name, SolverConfig::KINDS))?;
-        }
-        if let Some(name) = &self.grid {
-            sampler.grid.spacing = Spacing::from_kind(name).ok_or_else(|| unknown("--grid", name, Spacing::KINDS))?;
-        }
-        if self.f64 {
-            sampler.state = StateDtype::F64;
-        }
-        *sampler = override_sampler(sampler, &self.set)?;
-        for (option, value, target) in [
-            ("--count", self.count, &mut section.count),
-            ("--steps", self.steps, &mut section.sampler.grid.steps),
-            ("--batch", self.batch, &mut section.batch),
-        ] {
-            match value {
-                Some(0) => return Err(Failure::usage(format!("{option} 0: expected at least 1"))),
-                Some(n) if n > SampleSection::MOST => {
-                    return Err(Failure::usage(format!("{option} {n}: expected at most {}", SampleSection::MOST)));
-                }
-                Some(value) => *target = value,
-                None => {}
-            }
-        }
-        Ok((model, section, folder))
+/// Noise for samples of this shape.
+fn read_noise(path: &Path, sample_shape: &[usize]) -> Result<Tensor, Failure> {
+    let noise = read_npy(path)?;
+    if noise.rank() == 0 || noise.dim(0) == 0 || noise.shape()[1..] != *sample_shape {
+        let shape: Vec<String> = sample_shape.iter().map(usize::to_string).collect();
+        let found = noise.shape();
+        let expected = format!("an array of shape [N, {}] with N at least 1, found {found:?}", shape.join(", "));
+        return Err(Failure::failed(format!("{}: expected {expected}", path.display())));
+    }
+    if !noise.all_finite() {
+        return Err(Failure::failed(format!("{}: expected finite numbers, found NaN or infinity", path.display())));
+    }
+    Ok(noise)
+}
+
+/// A progress bar that counts finished samples.
+pub(crate) struct SampleBar {
+    progress: Progress,
+    done: usize,
+}
+
+impl SampleBar {
+    pub(crate) fn new(what: &'static str, count: usize) -> SampleBar {
+        SampleBar { progress: Progress::new(what, 0, count as u64), done: 0 }
     }
 
-    fn classes(&self, model: &DiffusionModel) -> Result<Classes, Failure> {
-        let (Some(text), classes) = (&self.class, model.config.classes) else {
-            return Ok(if model.config.classes.is_some() { Classes::Cycle } else { Classes::Unconditional });
-        };
-        let Some(n) = classes else {
-            return Err(Failure::usage(format!("--class {text}: this model was trained without classes")));
-        };
-        match text.as_str() {
-            "all" => Ok(Classes::Cycle),
-            "none" => Ok(Classes::Unconditional),
-            _ => match text.parse::<u32>() {
-                Ok(class) if (class as usize) < n => Ok(Classes::Only(class)),
-                _ => Err(Failure::usage(format!("--class {text}: expected a number from 0 to {}, `all` or `none`", n - 1))),
-            },
-        }
+    pub(crate) fn finish(self) {
+        self.progress.finish();
     }
 }
 
-fn unknown(option: &str, name: &str, known: &[&str]) -> Failure {
-    Failure::usage(format!("{option} {name}: expected one of {}", known.join(", ")))
+impl Observer for SampleBar {
+    fn step(&mut self, step: &Step<'_>) {
+        if step.index + 1 == step.total {
+            self.done += step.x.dim(0);
+            self.progress.set(self.done as u64, "");
+        }
+    }
 }
 
 /// The states of the first batch's trajectory.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
-use fokker_train::{Event, Generate, Outcome, RunConfig, RunDirectory, TrainError, Trainer, generate, train};
+use fokker_train::{
+    Event, Generate, Outcome, RunConfig, RunDirectory, TrainError, Trainer, generate, kept_model, load_model, train,
+};
 
 use crate::failure::Failure;
 use crate::progress::{Progress, duration};
@@ -84,7 +86,7 @@ impl Train {
                     let path = run.file(&format!("samples/step-{:07}.{kind}", trainer.steps_done()));
                     // It may be there already, whole, where a resumed run begins.
                     if !path.exists() {
-                        draw_samples(trainer, &path)?;
+                        draw_samples(&run, trainer, &path)?;
                         progress.note(&format!("step {}: samples in {}", trainer.steps_done(), path.display()));
                     }
                     meter.pause();
@@ -167,9 +169,14 @@ fn announce(run: &RunDirectory, trainer: &Trainer) {
 }
 
 /// Samples of the averaged model, as a picture if they have one; the same noise each time.
-fn draw_samples(trainer: &Trainer, path: &Path) -> Result<(), TrainError> {
+fn draw_samples(run: &RunDirectory, trainer: &Trainer, path: &Path) -> Result<(), TrainError> {
     let config = trainer.config();
-    let request = Generate::new(&config.sample, trainer.average(), config.seed);
+    let mut request = Generate::new(&config.sample, trainer.average(), config.seed);
+    match config.sample.weak {
+        Some(step) if trainer.steps_done() < step => request.guidance.scale = 1.0,
+        Some(step) => request.weak = Some(load_model(&run.file(&kept_model(step)))?),
+        None => {}
+    }
     let samples = generate(trainer.average(), &request, &mut [])?;
     sample::write(&samples.x, path).map_err(Failure::into_train_error)
 }

@@ -14,14 +14,13 @@ use fokker_sde::{Cond, Denoiser, Reverse, Sde, Times};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Strength of classifier-free guidance, as written in configuration files.
+/// Strength of guidance, as written in configuration files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Guidance {
     /// `w`, default 1: no guidance.
     pub scale: f64,
-    /// The noise levels `σ/α`, lowest and highest, between which to guide; outside of them the conditional model answers alone and costs
-    /// one call (Kynkäänniemi et al. 2024, arXiv:2404.07724). Default: all.
+    /// The noise levels `σ/α`, lowest and highest, between which to guide; outside of them the model answers alone and costs one call (Kynkäänniemi et al. 2024, arXiv:2404.07724). Default: all.
     pub noise: Option<[f64; 2]>,
 }
 
@@ -55,6 +54,27 @@ impl Guidance {
             }
             _ => Ok(()),
         }
+    }
+
+    /// `reference + w (model − reference)`, each asked only where it counts. The variance is the model's, if it is asked at all.
+    pub(crate) fn mix(
+        &self,
+        sde: &dyn Sde,
+        t: &Times,
+        model: impl FnOnce() -> Reverse,
+        reference: impl FnOnce() -> Reverse,
+    ) -> Reverse {
+        let scale = |t: f64| self.scale_at(sde, t);
+        if t.values().iter().all(|&t| scale(t) == 1.0) {
+            return model();
+        }
+        let reference = reference();
+        if t.values().iter().all(|&t| scale(t) == 0.0) {
+            return reference;
+        }
+        let model = model();
+        let denoised = &t.scale(&model.denoised, scale) + &t.scale(&reference.denoised, |t| 1.0 - scale(t));
+        Reverse { denoised, ..model }
     }
 
     /// `w` at time `t`.
@@ -92,18 +112,11 @@ impl<D: Denoiser> ClassifierFree<D> {
     /// The guided answer, from what the inner denoiser answers to the conditions it is asked for.
     fn guide(&self, t: &Times, c: &Cond, ask: impl Fn(&Cond) -> Reverse) -> Reverse {
         let Some(labels) = &c.class else { return ask(c) };
-        let scale = |t: f64| self.guidance.scale_at(self.inner.sde(), t);
-        let nothing_asked = labels.iter().all(|&label| label == self.null);
-        if nothing_asked || t.values().iter().all(|&t| scale(t) == 1.0) {
+        if labels.iter().all(|&label| label == self.null) {
             return ask(c);
         }
-        let unconditional = ask(&Cond::classes(vec![self.null; labels.len()]));
-        if t.values().iter().all(|&t| scale(t) == 0.0) {
-            return unconditional;
-        }
-        let conditional = ask(c);
-        let denoised = &t.scale(&conditional.denoised, scale) + &t.scale(&unconditional.denoised, |t| 1.0 - scale(t));
-        Reverse { denoised, ..conditional }
+        let null = || Cond::classes(vec![self.null; labels.len()]);
+        self.guidance.mix(self.sde(), t, || ask(c), || ask(&null()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Guidance: a [`Denoiser`](fokker_sde::Denoiser) made from another, so that every solver can follow it and none needs to know of it.
 //!
-//! [`ClassifierFree`] moves the answer of a class-conditional model away from its unconditional one.
+//! [`ClassifierFree`] moves the answer of a class-conditional model away from its unconditional one, [`AutoGuidance`] that of any model
+//! away from a weaker one's.
 //!
 //! ```
 //! use fokker_guidance::{ClassifierFree, Guidance};
@@ -21,6 +22,8 @@
 //! # Ok::<(), fokker_guidance::GuidanceError>(())
 //! ```
 
+mod auto;
 mod classifier_free;
 
+pub use auto::AutoGuidance;
 pub use classifier_free::{ClassifierFree, Guidance, GuidanceError};

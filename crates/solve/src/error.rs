@@ -12,7 +12,7 @@ pub enum SolveError {
     /// A number of a configuration makes no sense.
     #[error("{what} `{kind}`: field `{field}`: expected {expected}")]
     Config {
-        /// What is configured: `solver`, `grid` or `sampler`.
+        /// What is configured: `solver`, `grid` or `sampler` for example.
         what: &'static str,
         /// Which of them.
         kind: &'static str,
@@ -42,6 +42,20 @@ pub enum SolveError {
         /// The time of the evaluation.
         t: f64,
         /// What was not finite: the model's answer or the state.
+        what: &'static str,
+        /// What may be behind it.
+        hint: &'static str,
+    },
+    /// A NaN or an infinity appeared in one sample, in a computation where each has a time of its own.
+    #[error("sample {sample} (t = {t}, s = {s}): {what} is not finite{hint}")]
+    NotFiniteSample {
+        /// The number of the sample.
+        sample: u64,
+        /// The time of the evaluation.
+        t: f64,
+        /// Its place on the way, see [`Likelihood`](crate::Likelihood).
+        s: f64,
+        /// What was not finite.
         what: &'static str,
         /// What may be behind it.
         hint: &'static str,

@@ -1,4 +1,4 @@
-//! Time grids, ODE and SDE solvers, and the sampler.
+//! Time grids, ODE and SDE solvers, the sampler, and log-densities.
 //!
 //! A [`Sampler`] runs a [`Solver`] over a [`Grid`] of times, from noise to data. It sees nothing of a model but its
 //! [`Denoiser`](fokker_sde::Denoiser), so that every solver is tested with exact ones.
@@ -32,13 +32,17 @@
 //! # Ok::<(), fokker_solve::SolveError>(())
 //! ```
 //!
+//! [`Likelihood`] computes exact log-densities of data, with the trace of the Jacobian by [`Divergence`].
+//!
 //! Solvers in a configuration file are tables with a tag: `kind = "predictor-corrector"`, then fields that differ from
 //! the defaults. [`SolverConfig::all`] lists them.
 
 mod analytic;
 mod combine;
+pub mod divergence;
 mod error;
 pub mod grid;
+pub mod likelihood;
 mod observer;
 pub mod optimise;
 pub mod path;
@@ -50,8 +54,10 @@ mod threshold;
 
 pub use analytic::PosteriorVariance;
 pub use combine::combine;
+pub use divergence::{Divergence, Law, Probes, Trace};
 pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
+pub use likelihood::{Integrator, Likelihood, LogDensity, Prior};
 pub use observer::{Observer, Step};
 pub use optimise::{FittedGrid, GridFit, optimise_grid};
 pub use path::{NoiseLevel, NoiseSource};

@@ -1,8 +1,9 @@
 //! The [`Sampler`]: a denoiser, a solver and a grid, run from noise to data.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use fokker_sde::{Cond, Counted, Counter, Denoiser};
+use fokker_sde::{Cond, Counted, Counter, Denoiser, Sde, SdeConfig, Under};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub struct Samples {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplerConfig {
+    /// The process to sample under, default the one the model was trained under; see [`Under`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sde: Option<SdeConfig>,
     /// The solver, default DDIM.
     pub solver: SolverConfig,
     /// The time grid.
@@ -64,8 +68,14 @@ impl SamplerConfig {
     /// # Errors
     /// If a number makes no sense or the parts do not go together.
     pub fn build<'a>(&self, denoiser: &'a dyn Denoiser) -> Result<Sampler<'a>, SolveError> {
-        let grid = self.grid.build(denoiser.sde())?;
-        Sampler::new(denoiser, self.solver.clone(), grid)?.threshold(self.threshold.clone()).map(|s| s.state(self.state.into()))
+        let sampler = match &self.sde {
+            None => Sampler::new(denoiser, self.solver.clone(), self.grid.build(denoiser.sde())?),
+            Some(sde) => {
+                sde.check()?;
+                Sampler::new(Under::new(denoiser, sde.clone()), self.solver.clone(), self.grid.build(sde)?)
+            }
+        };
+        Ok(sampler?.threshold(self.threshold.clone())?.state(self.state.into()))
     }
 }
 
@@ -74,7 +84,7 @@ impl SamplerConfig {
 /// The initial state is the prior `σ(t_0) ε` at the grid's first time. All noise is keyed by (seed, stream, sample index,
 /// step), so that sample `i` is the same in any batch: noise exactly, samples to the rounding of the denoiser.
 pub struct Sampler<'a> {
-    denoiser: &'a dyn Denoiser,
+    denoiser: Box<dyn Denoiser + 'a>,
     solver: Box<dyn Solver + 'a>,
     grid: Grid,
     threshold: Threshold,
@@ -87,14 +97,15 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// If the solver's numbers make no sense, it cannot take the process or the model, or the grid is outside of the span.
-    pub fn new(denoiser: &'a dyn Denoiser, solver: impl Solver + 'a, grid: Grid) -> Result<Self, SolveError> {
+    pub fn new(denoiser: impl Denoiser + 'a, solver: impl Solver + 'a, grid: Grid) -> Result<Self, SolveError> {
         solver.check()?;
-        solver.check_model(denoiser)?;
+        solver.check_model(&denoiser)?;
         denoiser.sde().check()?;
         // The grid may have been made for another process.
         let grid = Grid::new(grid.times().to_vec(), grid.denoise_last(), denoiser.sde())?;
         solver.start(denoiser.sde(), &grid)?;
-        Ok(Self { denoiser, solver: Box::new(solver), grid, threshold: Threshold::None, state: Dtype::F32, counter: None })
+        let (denoiser, solver) = (Box::new(denoiser), Box::new(solver));
+        Ok(Self { denoiser, solver, grid, threshold: Threshold::None, state: Dtype::F32, counter: None })
     }
 
     /// Keeps every `x̂₀` in range.
@@ -118,6 +129,11 @@ impl<'a> Sampler<'a> {
     pub fn counter(mut self, counter: Counter) -> Self {
         self.counter = Some(counter);
         self
+    }
+
+    /// The process that is sampled: the denoiser's.
+    pub fn sde(&self) -> &dyn Sde {
+        self.denoiser.sde()
     }
 
     /// The time grid.
@@ -146,9 +162,18 @@ impl<'a> Sampler<'a> {
         first_sample: u64,
         observers: &mut [&mut dyn Observer],
     ) -> Result<Samples, SolveError> {
-        let x = noise.normal(shape, first_sample, 0, self.state);
-        let x = &x * self.denoiser.sde().sigma(self.grid.first());
-        self.integrate(x, cond, noise, first_sample, observers)
+        let epsilon = noise.normal(shape, first_sample, 0, self.state);
+        self.integrate(self.prior(&epsilon), cond, noise, first_sample, observers)
+    }
+
+    /// The initial state made of standard normal noise: `σ(t_0) ε` in the type of the state.
+    pub fn prior(&self, epsilon: &Tensor) -> Tensor {
+        &epsilon.to(self.state) * self.sde().sigma(self.grid.first())
+    }
+
+    /// The standard normal noise that an initial state is made of, as of [`encode`](Self::encode): the inverse of [`prior`](Self::prior).
+    pub fn epsilon(&self, state: &Tensor) -> Tensor {
+        state * (1.0 / self.sde().sigma(self.grid.first()))
     }
 
     /// `n` samples of `sample_shape` (without the batch axis) in batches of at most `batch`: samples number `first_sample` to
@@ -171,6 +196,24 @@ impl<'a> Sampler<'a> {
         first_sample: u64,
         observers: &mut [&mut dyn Observer],
     ) -> Result<Samples, SolveError> {
+        assert!(cond.batch().is_none_or(|labels| labels == n), "{:?} labels for {n} samples", cond.batch());
+        self.in_batches(n, batch, sample_shape, |rows| {
+            let shape = [&[rows.len()], sample_shape].concat();
+            self.sample(&shape, &cond.slice(rows.clone()), noise, first_sample + rows.start as u64, observers)
+        })
+    }
+
+    /// Puts together what `part` makes of each batch's rows.
+    ///
+    /// # Errors
+    /// As `part`, and if `batch` is 0.
+    pub fn in_batches(
+        &self,
+        n: usize,
+        batch: usize,
+        sample_shape: &[usize],
+        mut part: impl FnMut(Range<usize>) -> Result<Samples, SolveError>,
+    ) -> Result<Samples, SolveError> {
         if batch == 0 {
             return Err(SolveError::Config {
                 what: "sampler",
@@ -179,13 +222,10 @@ impl<'a> Sampler<'a> {
                 expected: "at least 1, found 0".to_owned(),
             });
         }
-        assert!(cond.batch().is_none_or(|labels| labels == n), "{:?} labels for {n} samples", cond.batch());
         let mut parts = Vec::new();
         let (mut nfe, mut evaluations) = (0, 0);
         for start in (0..n).step_by(batch) {
-            let rows = start..n.min(start + batch);
-            let shape = [&[rows.len()], sample_shape].concat();
-            let part = self.sample(&shape, &cond.slice(rows), noise, first_sample + start as u64, observers)?;
+            let part = part(start..n.min(start + batch))?;
             nfe = nfe.max(part.nfe);
             evaluations += part.evaluations;
             parts.push(part.x);
@@ -263,7 +303,7 @@ impl<'a> Sampler<'a> {
             x.shape()
         );
         let calls = Counter::new();
-        let denoiser = Counted::new(self.denoiser, calls.clone());
+        let denoiser = Counted::new(&*self.denoiser, calls.clone());
         let counter = self.counter.as_ref().unwrap_or(&calls);
         let before = counter.get();
         let x = self.run(grid, &denoiser, x.to(self.state), cond, noise, first_sample, observers)?;

@@ -122,8 +122,13 @@ pub struct SampleSection {
     pub count: usize,
     /// Samples per batch.
     pub batch: usize,
-    /// Classifier-free guidance, for conditional models trained with `objective.label_dropout`; default none.
+    /// Guidance, default none: by the weaker model if `weak` is set, otherwise classifier-free, for conditional models trained with
+    /// `objective.label_dropout`.
     pub guidance: Guidance,
+    /// The step of training whose averaged model is kept, and guides samples as the weaker model of autoguidance. Pictures before this step
+    /// are not guided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weak: Option<u64>,
     /// Solver, time grid and thresholding.
     pub sampler: SamplerConfig,
 }
@@ -157,7 +162,7 @@ impl Default for SampleSection {
         // EDM's sampler (Karras et al. 2022, algorithm 1): 35 network calls.
         let grid = GridConfig { steps: 18, spacing: Karras::default().into(), ..GridConfig::default() };
         let sampler = SamplerConfig { solver: Heun::default().into(), grid, ..SamplerConfig::default() };
-        SampleSection { every: 0, count: 64, batch: 64, guidance: Guidance::default(), sampler }
+        SampleSection { every: 0, count: 64, batch: 64, guidance: Guidance::default(), weak: None, sampler }
     }
 }
 
@@ -280,8 +285,15 @@ impl RunConfig {
             _ => {}
         }
         self.sample.guidance.check().map_err(|e| TrainError::config(origin, format!("sample.{e}")))?;
-        if self.sample.guidance.scale != 1.0 && !(self.model.conditional && self.objective.label_dropout > 0.0) {
-            let expected = "1 unless `model.conditional` and `objective.label_dropout` above 0: guidance needs the null class";
+        if let Some(step) = self.sample.weak
+            && !(1..=t.steps).contains(&step)
+        {
+            return bad("sample.weak", &format!("a step from 1 to {}, that of `train.steps`", t.steps), step.to_string());
+        }
+        let classes = self.model.conditional && self.objective.label_dropout > 0.0;
+        if self.sample.guidance.scale != 1.0 && self.sample.weak.is_none() && !classes {
+            let expected = "1 unless there is something to guide by: `sample.weak`, or the null class of `model.conditional` with \
+                            `objective.label_dropout` above 0";
             return bad("sample.guidance.scale", expected, self.sample.guidance.scale.to_string());
         }
         self.objective.check(origin)

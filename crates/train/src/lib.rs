@@ -29,7 +29,7 @@ pub use config::{DataSection, EmaSection, ModelSection, RunConfig, SampleSection
 pub use error::TrainError;
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};
-pub use run::{Event, Outcome, Record, RunDirectory, load_model, train};
-pub use sampling::{Classes, Generate, generate};
+pub use run::{Event, Outcome, Record, RunDirectory, kept_model, load_model, train};
+pub use sampling::{Classes, Generate, decode, encode, fit_grid, generate};
 pub use trainer::{StepReport, Trainer};
 pub use variance::VarianceBound;

@@ -4,6 +4,7 @@
 //! RUN/run.toml                 the configuration, every default written out
 //! RUN/checkpoint.safetensors   model, average, optimiser, step, data cursor: replaced as a whole
 //! RUN/model.safetensors        the averaged model with its configuration
+//! RUN/model-….safetensors      the same at the step `sample.weak`
 //! RUN/metrics.jsonl            one line per `train.log_every` steps and per checkpoint
 //! RUN/samples/step-….png       samples while training; `.npy` where they have no picture
 //! ```
@@ -207,6 +208,11 @@ impl RunDirectory {
     }
 }
 
+/// The name of the file that the averaged model at a step is kept in.
+pub fn kept_model(step: u64) -> String {
+    format!("model-{step:07}.safetensors")
+}
+
 /// The model of a file: a model's own, or the average in a run's checkpoint.
 ///
 /// # Errors
@@ -250,6 +256,9 @@ pub fn train(
         let report = trainer.step()?;
         log.add(&report, started.elapsed().as_secs_f64());
         on_event(Event::Step(&report))?;
+        if trainer.config().sample.weak == Some(report.step) {
+            run.write(&kept_model(report.step), &trainer.average().to_bytes()?)?;
+        }
         let last = report.step == section.steps;
         let stopping = stop.load(Ordering::Relaxed) && !last;
         let saving = report.step.is_multiple_of(section.checkpoint_every) || last || stopping;

@@ -1,10 +1,10 @@
-//! Drawing samples from a model, with classes.
+//! Drawing samples from a model with classes, the noise that data come from, and grids fitted to a model.
 
-use fokker_guidance::{ClassifierFree, Guidance};
+use fokker_guidance::{AutoGuidance, ClassifierFree, Guidance};
 use fokker_models::DiffusionModel;
-use fokker_sde::{Cond, Counted, Counter};
-use fokker_solve::{Observer, SamplerConfig, Samples};
-use fokker_tensor::Noise;
+use fokker_sde::{Cond, Counted, Counter, Denoiser, Under};
+use fokker_solve::{FittedGrid, GridFit, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid};
+use fokker_tensor::{Dtype, Noise, Tensor};
 
 use crate::config::SampleSection;
 use crate::error::TrainError;
@@ -13,7 +13,7 @@ use crate::error::TrainError;
 const STREAM: u64 = 0x7261_0010;
 
 /// Which classes samples are drawn of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Classes {
     /// Without a class.
     Unconditional,
@@ -21,17 +21,21 @@ pub enum Classes {
     Only(u32),
     /// Sample `i` is of class `i mod classes`.
     Cycle,
+    /// Sample `i` is of the `i`th of these, one for each sample.
+    Each(Vec<u32>),
 }
 
 /// What to draw.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Generate {
     /// Number of samples.
     pub count: usize,
     /// Samples per batch. Samples do not depend on it, except for rounding.
     pub batch: usize,
-    /// Classifier-free guidance, where samples have a class.
+    /// Guidance: by `weak` if there is one, otherwise classifier-free, where samples have a class.
     pub guidance: Guidance,
+    /// A weaker model of the same data, for autoguidance.
+    pub weak: Option<DiffusionModel>,
     /// Solver, grid and thresholding.
     pub sampler: SamplerConfig,
     /// Seed of the noise.
@@ -47,6 +51,7 @@ impl Generate {
             count: section.count,
             batch: section.batch,
             guidance: section.guidance,
+            weak: None,
             sampler: section.sampler.clone(),
             seed,
             classes: if model.config.classes.is_some() { Classes::Cycle } else { Classes::Unconditional },
@@ -55,12 +60,48 @@ impl Generate {
 
     fn condition(&self, model: &DiffusionModel) -> Cond {
         let Some(classes) = model.config.classes else { return Cond::NONE };
-        let label = |i: usize| match self.classes {
+        let label = |i: usize| match &self.classes {
             Classes::Unconditional => classes as u32,
-            Classes::Only(class) => class,
+            Classes::Only(class) => *class,
             Classes::Cycle => (i % classes) as u32,
+            Classes::Each(labels) => labels[i],
         };
         Cond::classes((0..self.count).map(label).collect())
+    }
+
+    fn noise(&self) -> Noise {
+        Noise::new(self.seed, STREAM)
+    }
+
+    /// Hands the sampler of the model with its guidance to `work`.
+    fn with_sampler<R>(
+        &self,
+        model: &DiffusionModel,
+        work: impl FnOnce(&Sampler<'_>) -> Result<R, SolveError>,
+    ) -> Result<R, TrainError> {
+        // The network's runs are what is counted, of which guidance makes two for one answer.
+        let counter = Counter::new();
+        let guided = self.guided(model, &counter)?;
+        let sampler = self.sampler.build(&guided)?.counter(counter);
+        Ok(work(&sampler)?)
+    }
+
+    fn guided<'a>(&'a self, model: &'a DiffusionModel, counter: &Counter) -> Result<Box<dyn Denoiser + 'a>, TrainError> {
+        let config = |problem: String| TrainError::config("sampling", problem);
+        let counted = Counted::new(model, counter.clone());
+        let null = match (&self.weak, model.config.classes) {
+            (Some(weak), _) => {
+                let weak = Counted::new(weak, counter.clone());
+                let guided = AutoGuidance::new(counted, weak, self.guidance).map_err(|e| config(e.to_string()))?;
+                return Ok(Box::new(guided));
+            }
+            (None, None) if self.guidance.scale != 1.0 => {
+                let problem = "guidance: this model was trained without classes, and there is no weaker model to guide by";
+                return Err(config(problem.to_owned()));
+            }
+            (None, classes) => classes.unwrap_or(0) as u32,
+        };
+        Ok(Box::new(ClassifierFree::new(counted, null, self.guidance).map_err(|e| config(e.to_string()))?))
     }
 }
 
@@ -70,19 +111,82 @@ impl Generate {
 /// If the solver, grid and process do not go together, the guidance makes no sense or has no classes to guide between, or the model's
 /// output is not finite.
 pub fn generate(model: &DiffusionModel, request: &Generate, observers: &mut [&mut dyn Observer]) -> Result<Samples, TrainError> {
-    let config = |problem: String| TrainError::config("sampling", problem);
-    let null = match model.config.classes {
-        None if request.guidance.scale != 1.0 => {
-            return Err(config("guidance: this model was trained without classes".to_owned()));
-        }
-        classes => classes.unwrap_or(0) as u32,
+    let (cond, shape) = (request.condition(model), &model.config.sample_shape);
+    request.with_sampler(model, |sampler| {
+        sampler.sample_many(request.count, request.batch, shape, &cond, request.noise(), 0, observers)
+    })
+}
+
+/// The samples `[count, ...]` that given standard normal noise `epsilon`, `[count, ...]`, leads to: the initial state is `σ(t_0) ε`.
+///
+/// # Errors
+/// As [`generate`].
+///
+/// # Panics
+/// If `epsilon` is not of that shape.
+#[track_caller]
+pub fn decode(
+    model: &DiffusionModel,
+    request: &Generate,
+    epsilon: &Tensor,
+    observers: &mut [&mut dyn Observer],
+) -> Result<Samples, TrainError> {
+    check_shape(model, request, epsilon);
+    let (cond, shape) = (request.condition(model), &model.config.sample_shape);
+    request.with_sampler(model, |sampler| {
+        sampler.in_batches(request.count, request.batch, shape, |rows| {
+            let start = sampler.prior(&epsilon.slice(0, rows.clone()));
+            sampler.integrate(start, &cond.slice(rows.clone()), request.noise(), rows.start as u64, observers)
+        })
+    })
+}
+
+/// The standard normal noise that [`decode`] takes to the data `x`, `[count, ...]`, up to the errors of the solver both ways.
+///
+/// # Errors
+/// As [`generate`], and if the solver draws noise.
+///
+/// # Panics
+/// If `x` is not of that shape.
+#[track_caller]
+pub fn encode(
+    model: &DiffusionModel,
+    request: &Generate,
+    x: &Tensor,
+    observers: &mut [&mut dyn Observer],
+) -> Result<Samples, TrainError> {
+    check_shape(model, request, x);
+    let (cond, shape) = (request.condition(model), &model.config.sample_shape);
+    request.with_sampler(model, |sampler| {
+        sampler.in_batches(request.count, request.batch, shape, |rows| {
+            let part = sampler.encode(x.slice(0, rows.clone()), &cond.slice(rows), observers)?;
+            Ok(Samples { x: sampler.epsilon(&part.x), ..part })
+        })
+    })
+}
+
+/// Fits a grid of this sampler's solver and number of steps to the model, on `count` states of the prior.
+///
+/// # Errors
+/// As [`generate`], and if the solver draws noise.
+pub fn fit_grid(model: &DiffusionModel, request: &Generate, trials: usize) -> Result<FittedGrid, TrainError> {
+    let sampler = &request.sampler;
+    let guided = request.guided(model, &Counter::new())?;
+    let fit = GridFit { trials, ..GridFit::new(sampler.grid.clone(), sampler.solver.clone()) };
+    let epsilon = request.noise().normal(&[&[request.count], &model.config.sample_shape[..]].concat(), 0, 0, Dtype::F64);
+    let cond = request.condition(model);
+    let on = |denoiser: &dyn Denoiser| {
+        let start = sampler.grid.build(denoiser.sde())?.first();
+        optimise_grid(denoiser, &fit, &(&epsilon * denoiser.sde().sigma(start)), &cond)
     };
-    // The network's runs are what is counted, of which guidance makes two for one answer.
-    let counter = Counter::new();
-    let counted = Counted::new(model, counter.clone());
-    let guided = ClassifierFree::new(counted, null, request.guidance).map_err(|e| config(e.to_string()))?;
-    let sampler = request.sampler.build(&guided)?.counter(counter);
-    let (cond, noise) = (request.condition(model), Noise::new(request.seed, STREAM));
-    let shape = &model.config.sample_shape;
-    Ok(sampler.sample_many(request.count, request.batch, shape, &cond, noise, 0, observers)?)
+    Ok(match &sampler.sde {
+        None => on(&guided)?,
+        Some(sde) => on(&Under::new(guided, sde.clone()))?,
+    })
+}
+
+#[track_caller]
+fn check_shape(model: &DiffusionModel, request: &Generate, x: &Tensor) {
+    let shape = [&[request.count], &model.config.sample_shape[..]].concat();
+    assert_eq!(x.shape(), shape, "{:?} for {} samples of shape {:?}", x.shape(), request.count, model.config.sample_shape);
 }

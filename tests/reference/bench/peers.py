@@ -16,6 +16,15 @@ Workloads (float32; ``train`` = forward, mean squared error, backward, fused Ada
                      block_out_channels=(32, 64, 128, 128), attention at 8x8 and in the middle block,
                      norm_num_groups=8), batch 64, images 32x32x1
 - ``mnist-forward``  the same network, batch 64
+- ``cifar-train``, ``cifar-forward``, ``cifar-single``
+                     the architecture of DDPM for CIFAR-10: UNet2DModel(sample_size=32, in/out 3, layers_per_block=2,
+                     block_out_channels=(128, 256, 256, 256), attention at 16x16 with one head and in the middle block,
+                     norm_num_groups=32), batch 8, and a single image
+- ``block-train``, ``block-forward``
+                     a transformer block (layer norm, attention of 6 heads, layer norm, 4x wide GELU layers) on
+                     [16, 256, 384]
+- ``mlp-sample``     10,000 points by 500 Euler-Maruyama steps of the reverse VP SDE with the mlp; time features once a step
+- ``mnist-sample``   64 images by 18 steps of Heun's method on EDM's grid (35 calls) with the mnist network
 
 Settings: ``eager``, ``channels-last``, ``compile`` (torch.compile with its defaults).
 """
@@ -28,7 +37,8 @@ import subprocess
 import sys
 import time
 
-WORKLOADS = ("mlp-train", "mlp-forward", "mnist-train", "mnist-forward")
+WORKLOADS = ("mlp-train", "mlp-forward", "mlp-sample", "mnist-train", "mnist-forward", "mnist-sample", "cifar-train",
+             "cifar-forward", "cifar-single", "block-train", "block-forward")
 SETTINGS = ("eager", "channels-last", "compile")
 
 
@@ -48,29 +58,118 @@ def mnist():
         up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=8)
 
 
+def cifar():
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=32, in_channels=3, out_channels=3, layers_per_block=2, block_out_channels=(128, 256, 256, 256),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), norm_num_groups=32,
+        attention_head_dim=None)
+
+
+def block():
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, width, heads):
+            super().__init__()
+            self.heads = heads
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+        def forward(self, x):
+            b, n, c = x.shape
+            qkv = self.qkv(self.norm1(x)).reshape(b, n, 3, self.heads, c // self.heads)
+            q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
+            x = x + self.output(y)
+            return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
+
+    return Block(384, 6)
+
+
+def sample_points(apply):
+    """Euler-Maruyama for the reverse VP SDE; the network predicts the noise."""
+    import torch
+
+    beta_0, beta_1, n, steps = 0.1, 20.0, 10_000, 500
+    frequencies = 100.0 * torch.exp(-torch.arange(32) / 32 * torch.log(torch.tensor(10_000.0)))
+
+    def sample():
+        with torch.inference_mode():
+            x = torch.randn(n, 2)
+            times = torch.linspace(1.0, 1e-3, steps + 1).tolist()
+            for t, s in zip(times, times[1:]):
+                angles = t * frequencies
+                features = torch.cat([angles.cos(), angles.sin()]).expand(n, 64)
+                beta, h = beta_0 + t * (beta_1 - beta_0), t - s
+                sigma = (1.0 - torch.exp(torch.tensor(-beta_0 * t - 0.5 * t * t * (beta_1 - beta_0)))).sqrt().item()
+                epsilon = apply(torch.cat([x, features], 1))
+                x = (1 + 0.5 * beta * h) * x - beta * h / sigma * epsilon + (beta * h) ** 0.5 * torch.randn_like(x)
+            return x.flatten()[0].item()
+
+    return sample
+
+
+def sample_images(apply, n=64):
+    """Heun's method on EDM's 18 noise levels, as in algorithm 1 without churn; the last step is Euler's."""
+    import torch
+
+    low, high, rho, steps = 0.002, 80.0, 7.0, 18
+
+    def sample():
+        with torch.inference_mode():
+            parts = torch.linspace(0, 1, steps)
+            levels = (high ** (1 / rho) + parts * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+            levels = levels.tolist() + [0.0]
+
+            def slope(x, sigma):
+                skip, out = 0.25 / (sigma ** 2 + 0.25), sigma * 0.5 / (sigma ** 2 + 0.25) ** 0.5
+                scaled = x / (sigma ** 2 + 0.25) ** 0.5
+                noise = torch.full((n,), 0.25).mul_(torch.log(torch.tensor(sigma)))
+                return (x - skip * x - out * apply(scaled, noise)) / sigma
+
+            x = levels[0] * torch.randn(n, 1, 32, 32)
+            for sigma, following in zip(levels, levels[1:]):
+                d = slope(x, sigma)
+                euler = x + (following - sigma) * d
+                x = euler if following == 0 else x + (following - sigma) * 0.5 * (d + slope(euler, following))
+            return x.flatten()[0].item()
+
+    return sample
+
+
 def build(workload, setting):
-    """The call to be timed: no arguments, returns the loss (train) or one output value (forward)."""
+    """The call to be timed: no arguments, returns the loss (train) or one output value."""
     import torch
     import torch.nn.functional as F
 
     torch.manual_seed(0)
     network, task = workload.split("-")
-    if network == "mlp":
-        model = mlp()
-        inputs = (torch.randn(512 if task == "train" else 10_000, 66),)
-        target = torch.randn(inputs[0].shape[0], 2)
+    if network in ("mnist", "cifar"):
+        channels, batch = (1, 64) if network == "mnist" else (3, 1 if task == "single" else 8)
+        model = mnist() if network == "mnist" else cifar()
+        x = torch.randn(batch, channels, 32, 32)
+        inputs = (x, torch.randint(0, 1000, (batch,)))
     else:
-        model = mnist()
-        x = torch.randn(64, 1, 32, 32)
-        inputs = (x, torch.randint(0, 1000, (64,)))
-        target = torch.randn_like(x)
-    if setting == "channels-last" and network == "mnist":
+        model = mlp() if network == "mlp" else block()
+        shape = (16, 256, 384) if network == "block" else (512 if task == "train" else 10_000, 66)
+        inputs = (torch.randn(shape),)
+    target = torch.randn_like(inputs[0]) if network != "mlp" else torch.randn(inputs[0].shape[0], 2)
+    if setting == "channels-last" and inputs[0].dim() == 4:
         model = model.to(memory_format=torch.channels_last)
         inputs = (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
         target = target.contiguous(memory_format=torch.channels_last)
     run = torch.compile(model) if setting == "compile" else model
-    apply = run if network == "mlp" else (lambda x, t: run(x, t, return_dict=False)[0])
-    if task == "forward":
+    apply = (lambda x, t: run(x, t, return_dict=False)[0]) if len(inputs) == 2 else run
+    if task == "sample":
+        model.eval()
+        return sample_points(apply) if network == "mlp" else sample_images(apply)
+    if task != "train":
         model.eval()
 
         def forward():
@@ -99,7 +198,7 @@ def measure(workload, setting, reps, threads):
     import torch
 
     torch.set_num_threads(threads)
-    if workload.startswith("mnist"):
+    if workload.startswith(("mnist", "cifar")):
         import diffusers.models  # noqa: F401  (part of what was there before the workload)
     import_rss = peak_rss_mb()
     call = build(workload, setting)
@@ -110,7 +209,7 @@ def measure(workload, setting, reps, threads):
         return 1000 * (time.perf_counter() - begin), value
 
     first, _ = timed()
-    for _ in range(2):
+    for _ in range(1 if workload.endswith("sample") else 2):
         timed()
     times, values = zip(*(timed() for _ in range(reps)))
     print(json.dumps({
@@ -122,11 +221,12 @@ def measure(workload, setting, reps, threads):
 
 
 def describe():
-    """Prints the U-Net of the mnist workloads: its parameters with their shapes, and its sequence of layers."""
-    model = mnist()
-    print(f"{sum(p.numel() for p in model.parameters())} parameters")
-    for name, p in model.named_parameters():
-        print(f"{name} {list(p.shape)}")
+    """Prints the networks: their numbers of parameters, and each parameter's shape."""
+    for build_network in (mlp, mnist, cifar, block):
+        model = build_network()
+        print(f"{build_network.__name__}: {sum(p.numel() for p in model.parameters())} parameters")
+        for name, p in model.named_parameters():
+            print(f"  {name} {list(p.shape)}")
 
 
 def main():
@@ -136,7 +236,7 @@ def main():
     parser.add_argument("--reps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--describe", action="store_true", help="print the U-Net's parameters and stop")
+    parser.add_argument("--describe", action="store_true", help="print the networks' parameters and stop")
     parser.add_argument("--here", action="store_true", help="measure one workload in this process")
     options = parser.parse_args()
     if options.describe:
@@ -147,7 +247,7 @@ def main():
     for _ in range(options.rounds):
         for workload in options.workload:
             for setting in options.setting:
-                if setting == "channels-last" and workload.startswith("mlp"):
+                if setting == "channels-last" and workload.startswith(("mlp", "block")):
                     print(f"{workload}: channels-last is for images, skipped", file=sys.stderr)
                     continue
                 command = [sys.executable, __file__, "--here", "--workload", workload, "--setting", setting,

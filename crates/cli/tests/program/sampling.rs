@@ -53,8 +53,48 @@ fn guidance_moves_samples_with_a_class_and_is_refused_without() {
     assert_ne!(of(&[]), of(&["--guidance", "1"]));
     assert_eq!(of(&["--class", "none"]), of(&["--guidance", "0"]));
     let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
-    out.refuse(&["sample", moons.to_str().unwrap(), "--guidance", "2", "--out", "y.npy"], 2, &["without classes"]);
+    out.refuse(
+        &["sample", moons.to_str().unwrap(), "--guidance", "2", "--out", "y.npy"],
+        2,
+        &["without classes", "no weaker model"],
+    );
     out.refuse(&["sample", glyphs.to_str().unwrap(), "--guidance", "inf", "--out", "y.npy"], 2, &["`scale`"]);
+}
+
+#[test]
+fn a_model_is_guided_by_what_it_was_earlier_in_its_training() {
+    let place = Place::new();
+    let guided = ["--set", "sample.weak=20", "--set", "sample.guidance.scale=2", "--set", "sample.every=10"];
+    place.succeed(&train_moons("train.steps=40", &guided));
+    // The step's model is kept, and pictures before it need none.
+    assert!(place.files("run").iter().any(|file| file == "model-0000020.safetensors"), "{:?}", place.files("run"));
+    assert!(place.files("run/samples").iter().any(|file| file == "step-0000010.png"));
+    let of = |more: &[&str]| {
+        let said =
+            place.succeed(&[&["sample", "run", "-n", "5", "--solver", "euler", "--steps", "4", "--out", "x.npy"], more].concat());
+        (said, place.read("x.npy"))
+    };
+    let (said, own) = of(&[]);
+    assert!(said.contains("with 8 network calls each"), "{said}");
+    assert_eq!(own, of(&["--weak", "run/model-0000020.safetensors"]).1);
+    assert_ne!(own, of(&["--guidance", "3"]).1);
+    let (said, alone) = of(&["--guidance", "1"]);
+    assert!(said.contains("with 4 network calls each"), "{said}");
+    assert_ne!(own, alone);
+    // A model does not guide itself anywhere.
+    let worst = |a: Vec<u8>, b: Vec<u8>| {
+        place.write("a.npy", a);
+        place.write("b.npy", b);
+        let [a, b] = ["a.npy", "b.npy"].map(|name| read_npy(place.path(name)).unwrap());
+        (&a - &b).abs().max_all().item()
+    };
+    assert!(worst(alone, of(&["--weak", "run/model.safetensors"]).1) < 1e-5);
+
+    let glyphs = TRAINED.glyphs.path("run/model.safetensors");
+    let weak = ["sample", "run", "--out", "y.npy", "--weak", glyphs.to_str().unwrap()];
+    place.refuse(&weak, 1, &["model.safetensors", "same samples"]);
+    place.refuse(&["sample", "run", "--out", "y.npy", "--weak", "none.safetensors"], 1, &["none.safetensors"]);
+    place.refuse(&["train", "moons", "--steps", "40", "--set", "sample.weak=41"], 2, &["sample.weak", "1 to 40", "41"]);
 }
 
 #[test]
@@ -68,6 +108,74 @@ fn a_setting_of_the_sampler_changes_the_samples_and_a_wrong_one_is_refused() {
         let arguments = ["sample", run.to_str().unwrap(), "--solver", "ddim", "--out", "y.npy", "--set", setting];
         out.refuse(&arguments, 2, &[part]);
     }
+}
+
+#[test]
+fn a_model_is_sampled_under_another_process_than_it_was_trained_under() {
+    let out = Place::new();
+    let of = |more: &[&str]| sample(&TRAINED.moons, &out, &[&["-n", "40", "--f64", "--grid", "log-snr"], more].concat()).1;
+    let fine = ["--solver", "exponential-adams", "--steps", "60"];
+    let own = of(&fine);
+    let apart = |other: &[f32]| own.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // The same noise levels at other times: in the log-SNR the same flow from the same noise.
+    let same = of(&[&fine[..], &["--sde", "ve", "--set", "sde.sigma_min=0.002", "--set", "sde.sigma_max=20"]].concat());
+    assert!(apart(&same) < 1e-5, "{}", apart(&same));
+    let other = of(&[&fine[..], &["--sde", "vp"]].concat());
+    assert!((1e-4..0.1).contains(&apart(&other)), "{}", apart(&other));
+    let run = TRAINED.moons.path("run");
+    for (arguments, part) in [(["--sde", "magic"], "--sde magic"), (["--set", "sde.kind=magic"], "magic")] {
+        out.refuse(&[&["sample", run.to_str().unwrap(), "--out", "y.npy"], &arguments[..]].concat(), 2, &[part]);
+    }
+}
+
+#[test]
+fn encoded_data_are_noise_that_leads_back_to_them() {
+    let out = Place::new();
+    let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
+    let (moons, glyphs) = (moons.to_str().unwrap(), glyphs.to_str().unwrap());
+    let method = ["--solver", "exponential-adams", "--steps", "60", "--f64"];
+    out.succeed(&[&["sample", moons, "-n", "30", "--out", "x.npy"], &method[..]].concat());
+    let said = out.succeed(&[&["encode", moons, "x.npy", "--batch", "7", "--out", "codes.npy"], &method[..]].concat());
+    assert!(said.contains("round trip: root mean square error"), "{said}");
+    out.succeed(&[&["sample", moons, "--noise", "codes.npy", "--out", "again.npy"], &method[..]].concat());
+    let [x, codes, again] = ["x.npy", "codes.npy", "again.npy"].map(|name| read_npy(out.path(name)).unwrap());
+    assert_eq!((codes.shape(), again.shape()), ([30, 2].as_slice(), [30, 2].as_slice()));
+    let rms = |x: &fokker_tensor::Tensor| x.square().mean_all().item().sqrt();
+    assert!(rms(&(&x - &again)) < 0.02 && rms(&x) > 0.3, "{} of {}", rms(&(&x - &again)), rms(&x));
+    // The noise that `sample` drew.
+    assert!((0.6..1.6).contains(&rms(&codes)), "{}", rms(&codes));
+
+    // The run's own data, and generated data with their labels.
+    out.succeed(&["encode", moons, "-n", "5", "--steps", "4", "--out", "own.npy"]);
+    assert_eq!(read_npy(out.path("own.npy")).unwrap().shape(), [5, 2]);
+    out.succeed(&["encode", glyphs, "glyphs", "-n", "3", "--steps", "3", "--out", "digits.npy"]);
+    assert_eq!(read_npy(out.path("digits.npy")).unwrap().shape(), [3, 28, 28, 1]);
+
+    out.refuse(&["encode", moons, "x.npy", "--solver", "ancestral", "--out", "y.npy"], 2, &["ancestral", "ddim"]);
+    out.refuse(&["encode", glyphs, "x.npy", "--out", "y.npy"], 1, &["[28, 28, 1]", "[2]"]);
+    out.refuse(&["encode", moons, "none.npy", "--out", "y.npy"], 1, &["none.npy"]);
+    out.refuse(&["encode", moons, "x.npy", "--out", "y.png"], 2, &["y.png", ".npy"]);
+    out.refuse(&["sample", glyphs, "--noise", "codes.npy", "--out", "y.npy"], 1, &["codes.npy", "[N, 28, 28, 1]", "[30, 2]"]);
+    let model = format!("{moons}/model.safetensors");
+    out.refuse(&["encode", &model, "--out", "y.npy"], 2, &["DATA"]);
+}
+
+#[test]
+fn a_fitted_grid_is_written_and_used() {
+    let out = Place::new();
+    let run = TRAINED.moons.path("run");
+    let run = run.to_str().unwrap();
+    let method = ["--solver", "euler", "--steps", "5"];
+    let said = out.succeed(&[&["fit-grid", run, "-n", "8", "--trials", "30", "--out", "grid.txt"], &method[..]].concat());
+    assert!(said.contains("5 steps fitted on 8 trajectories"), "{said}");
+    // Four moves and the step that denoises.
+    let times = String::from_utf8(out.read("grid.txt")).unwrap();
+    assert_eq!(times.lines().filter(|line| !line.starts_with('#')).count(), 5, "{times}");
+    let list = ["--grid", "list", "--set", "grid.spacing.file=grid.txt"];
+    let fitted = [&["sample", run, "-n", "4", "--out", "x.npy"], &method[..], &list].concat();
+    assert!(out.succeed(&fitted).contains("with 5 network calls each"));
+    out.refuse(&["fit-grid", run, "--solver", "ancestral", "--out", "y.txt"], 2, &["ancestral"]);
+    out.refuse(&["fit-grid", run, "--trials", "0", "--out", "y.txt"], 2, &["--trials 0"]);
 }
 
 #[test]

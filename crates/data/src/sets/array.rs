@@ -29,6 +29,13 @@ pub struct Array {
     pub classes: Option<usize>,
 }
 
+impl Array {
+    /// A file with the labels that it has itself.
+    pub fn at(path: impl Into<PathBuf>) -> Array {
+        Array { path: path.into(), labels: None, classes: None }
+    }
+}
+
 /// An array and the file, or the member of an archive, that it came from.
 struct Named {
     path: PathBuf,

@@ -81,7 +81,7 @@ impl Default for Control {
 }
 
 impl Control {
-    pub(super) fn check(&self, kind: &'static str) -> Result<(), SolveError> {
+    pub(crate) fn check(&self, kind: &'static str) -> Result<(), SolveError> {
         let bad = |field, expected| Err(SolveError::Config { what: "solver", kind, field, expected });
         for (field, value) in [("control.rtol", self.rtol), ("control.atol", self.atol)] {
             if !(value > 0.0 && value.is_finite()) {
@@ -110,6 +110,31 @@ impl Control {
             return bad("control.max_steps", "at least 1, found 0".to_owned());
         }
         Ok(())
+    }
+}
+
+impl Control {
+    /// Whether `sample` takes its step of error `size`, which is of order `k` in the step; either way, how long its next one is.
+    pub(super) fn decide(&self, k: f64, sample: &mut Sample, to: &Try, size: f64) -> bool {
+        let Control { p, i: integral, d, safety, accept, .. } = *self;
+        // A step that left the range of numbers is a step that was far too long.
+        let now = if size.is_finite() { 1.0 / (size + 1e-8) } else { 0.0 };
+        let [one, two] = sample.before.unwrap_or([now, now]);
+        let raw = now.powf((p + integral + d) / k) * one.powf(-(p + 2.0 * d) / k) * two.powf(d / k);
+        let factor = 1.0 + (safety * raw - 1.0).atan();
+        let accepted = factor >= accept;
+        // A step that the interval cut short says little about longer ones.
+        sample.h = if to.cut && accepted { sample.h.max(to.length * factor) } else { to.length * factor };
+        if accepted {
+            sample.before = Some([now, one]);
+            sample.t = to.s;
+        }
+        accepted
+    }
+
+    /// The error `e` of a number of the state in units of what is allowed.
+    pub(super) fn ratio(&self, e: f64, next: f64, before: f64) -> f64 {
+        e / self.atol.max(self.rtol * (next - e).abs().max(before.abs()))
     }
 }
 
@@ -147,12 +172,39 @@ pub(super) fn start(
 
 /// Where one sample is.
 #[derive(Clone, Debug)]
-struct Sample {
-    t: f64,
+pub(super) struct Sample {
+    pub(super) t: f64,
     /// The length of its next step in the method's variable.
     h: f64,
     /// `1/E` of its last two accepted steps.
     before: Option<[f64; 2]>,
+}
+
+impl Sample {
+    /// At `t`, with a first step of length `h`.
+    pub(super) fn new(t: f64, h: f64) -> Self {
+        Self { t, h, before: None }
+    }
+
+    /// The length of its next step.
+    pub(super) fn length(&self) -> f64 {
+        self.h
+    }
+
+    /// Where its next step on the way to `end` ends. It is `from` in the variable of the length, and the end `to`; `time` is the inverse of
+    /// the variable.
+    pub(super) fn aim(&self, end: f64, (from, to): (f64, f64), time: impl Fn(f64) -> f64) -> Try {
+        let left = (to - from).abs();
+        if self.t == end {
+            return Try { s: end, length: 0.0, cut: true };
+        }
+        // A rest that is next to nothing is taken along.
+        if self.h * (1.0 + 1e-9) >= left {
+            return Try { s: end, length: left, cut: self.h > left };
+        }
+        let s = time(from + self.h * (to - from).signum());
+        Try { s: s.clamp(self.t.min(end), self.t.max(end)), length: self.h, cut: false }
+    }
 }
 
 struct Walk {
@@ -168,7 +220,7 @@ struct Walk {
 impl Stepper for Walk {
     fn step(&mut self, cx: &mut Context<'_>, mut x: Tensor) -> Result<Tensor, SolveError> {
         if self.samples.is_empty() {
-            self.samples = vec![Sample { t: cx.t, h: self.first, before: None }; x.dim(0)];
+            self.samples = vec![Sample::new(cx.t, self.first); x.dim(0)];
         }
         while self.samples.iter().any(|sample| sample.t != cx.s) {
             if self.tried == self.control.max_steps {
@@ -182,8 +234,8 @@ impl Stepper for Walk {
 }
 
 /// One sample's try: where it goes, and how long the step is.
-struct Try {
-    s: f64,
+pub(super) struct Try {
+    pub(super) s: f64,
     length: f64,
     /// Whether the end of the interval made it shorter than wanted.
     cut: bool,
@@ -218,17 +270,7 @@ impl Walk {
     /// Where a sample's next step ends.
     fn aim(&self, sde: &dyn Sde, sample: &Sample, end: f64) -> Try {
         let variable = self.method.variable();
-        let (from, to) = (variable.tau(sde, sample.t), variable.tau(sde, end));
-        let left = (to - from).abs();
-        if sample.t == end {
-            return Try { s: end, length: 0.0, cut: true };
-        }
-        // A rest that is next to nothing is taken along.
-        if sample.h * (1.0 + 1e-9) >= left {
-            return Try { s: end, length: left, cut: sample.h > left };
-        }
-        let s = variable.time(sde, from + sample.h * (to - from).signum());
-        Try { s: s.clamp(sample.t.min(end), sample.t.max(end)), length: sample.h, cut: false }
+        sample.aim(end, (variable.tau(sde, sample.t), variable.tau(sde, end)), |tau| variable.time(sde, tau))
     }
 
     /// The answers of all stages, each sample at its own times.
@@ -264,10 +306,7 @@ impl Walk {
     fn mean_squares<T: Element>(&self, error: &Tensor, next: &Tensor, x: &Tensor) -> Vec<f64> {
         let size = (x.len() / x.dim(0).max(1)).max(1);
         let rows = error.as_slice::<T>().chunks(size).zip(next.as_slice::<T>().chunks(size)).zip(x.as_slice::<T>().chunks(size));
-        let square = |e: f64, next: f64, x: f64| {
-            let allowed = self.control.atol.max(self.control.rtol * (next - e).abs().max(x.abs()));
-            (e / allowed).powi(2)
-        };
+        let square = |e: f64, next: f64, x: f64| self.control.ratio(e, next, x).powi(2);
         rows.map(|((e, next), x)| {
             let sum: f64 = e.iter().zip(next).zip(x).map(|((e, next), x)| square(e.wide(), next.wide(), x.wide())).sum();
             sum / size as f64
@@ -277,21 +316,7 @@ impl Walk {
 
     /// Whether sample `i` takes its step of error `size`; either way, how long the next one is.
     fn decide(&mut self, i: usize, to: &Try, size: f64) -> bool {
-        let (k, Control { p, i: integral, d, safety, accept, .. }) = (self.method.error_order(), self.control.clone());
-        let sample = &mut self.samples[i];
-        // A step that left the range of numbers is a step that was far too long.
-        let now = if size.is_finite() { 1.0 / (size + 1e-8) } else { 0.0 };
-        let [one, two] = sample.before.unwrap_or([now, now]);
-        let raw = now.powf((p + integral + d) / k) * one.powf(-(p + 2.0 * d) / k) * two.powf(d / k);
-        let factor = 1.0 + (safety * raw - 1.0).atan();
-        let accepted = factor >= accept;
-        // A step that the interval cut short says little about longer ones.
-        sample.h = if to.cut && accepted { sample.h.max(to.length * factor) } else { to.length * factor };
-        if accepted {
-            sample.before = Some([now, one]);
-            sample.t = to.s;
-        }
-        accepted
+        self.control.decide(self.method.error_order(), &mut self.samples[i], to, size)
     }
 
     fn gives_up(&self, cx: &Context<'_>) -> SolveError {

@@ -174,6 +174,7 @@ solvers! {
 mod adams;
 mod adaptive;
 mod exponential;
+mod initial_value;
 mod singlestep;
 mod stages;
 mod tableau;
@@ -182,6 +183,7 @@ mod transition;
 pub use adams::LowerOrderFinal;
 pub use adaptive::{Control, Per};
 pub use exponential::{Prediction, Variable};
+pub(crate) use initial_value::{Adaptive, fixed};
 pub use pndm::WarmUp;
 pub use predictor_corrector::{Predictor, StepSize};
 pub use tableau::Method;

@@ -78,6 +78,16 @@ impl Tableau {
         self.b.len()
     }
 
+    /// The numbers of stage `i`: `a_ij` for `j < i`, and `c_i`.
+    pub(super) fn stage(&self, i: usize) -> (&[f64], f64) {
+        (if i == 0 { &[] } else { self.a[i - 1] }, self.c[i])
+    }
+
+    /// `b_i`, and `e_i` if there is an error estimate.
+    pub(super) fn weights(&self) -> (&[f64], &[f64]) {
+        (self.b, self.e)
+    }
+
     /// Whether there is an error estimate.
     pub(super) fn is_embedded(&self) -> bool {
         !self.e.is_empty()

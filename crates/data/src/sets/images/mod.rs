@@ -42,6 +42,13 @@ pub struct Images {
     pub background: Option<[u8; 3]>,
 }
 
+impl Images {
+    /// A folder or zip archive, with nothing done to the images.
+    pub fn at(path: impl Into<PathBuf>) -> Images {
+        Images { path: path.into(), labels: LabelSource::default(), classes: None, size: None, colour: None, background: None }
+    }
+}
+
 /// Where the classes of images come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,19 +8,17 @@
 //!
 //! Every measurement is made in a process of its own, so its peak memory is its own, and with `--peers` the two programs take turns in
 //! every round, so that a busy moment hits both. `PYTHON` is an interpreter with the packages of
-//! `tests/reference/requirements.txt`. The networks are those of `tests/reference/bench/peers.py`, with the same number of parameters;
-//! `train` is forward, mean squared error, backward and AdamW.
+//! `tests/reference/requirements.txt`. The workloads are those of `tests/reference/bench/peers.py`, whose networks have the same number
+//! of parameters; `train` is forward, mean squared error, backward and AdamW.
 
-use std::hint::black_box;
+mod calls;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use calls::{WORKLOADS, call};
 use clap::Parser;
-use fokker_models::{DiffusionModel, ModelConfig, NetworkConfig, UNetConfig};
-use fokker_nn::{Adam, AdamConfig, Init, Linear, Module, value_and_grad};
-use fokker_sde::{Cond, Times};
-use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
@@ -52,7 +50,6 @@ struct Arguments {
     bench: bool,
 }
 
-const WORKLOADS: [&str; 4] = ["mlp-train", "mlp-forward", "mnist-train", "mnist-forward"];
 const SETTINGS: [&str; 3] = ["eager", "channels-last", "compile"];
 
 /// One process's measurement.
@@ -116,17 +113,19 @@ fn rayon_threads(threads: usize) -> Result<(), Failure> {
 
 /// All rounds of a workload, ours and the peers' in turn.
 fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
-    let settings: &[&str] = match (&arguments.peers, workload.starts_with("mlp")) {
-        (None, _) => &[],
+    let images = workload.starts_with("mnist") || workload.starts_with("cifar");
+    let settings: &[&str] = match &arguments.peers {
+        None => &[],
+        Some(_) if images => &SETTINGS,
         // Channels last means nothing for vectors.
-        (Some(_), true) => &["eager", "compile"],
-        (Some(_), false) => &SETTINGS,
+        Some(_) => &["eager", "compile"],
     };
+    // A call that draws samples is many calls of the network.
+    let reps = if workload.ends_with("sample") { arguments.reps.div_ceil(10) } else { arguments.reps }.to_string();
     let mut ours = Summary { program: "fokker".into(), ..Summary::default() };
     let mut peers: Vec<Summary> =
         settings.iter().map(|s| Summary { program: format!("pytorch {s}"), ..Summary::default() }).collect();
     for _ in 0..arguments.rounds {
-        let reps = arguments.reps.to_string();
         let threads = arguments.threads.to_string();
         let own =
             Command::new(std::env::current_exe()?).args(["--here", workload, "--reps", &reps, "--threads", &threads]).output()?;
@@ -176,14 +175,12 @@ fn peak_rss_mb() -> f64 {
 }
 
 fn measure(workload: &str, reps: usize) -> Result<Measured, Failure> {
-    let mut call: Box<dyn FnMut()> = match workload {
-        "mlp-train" => mlp_train(),
-        "mlp-forward" => mlp_forward(),
-        "mnist-train" => mnist_train()?,
-        "mnist-forward" => mnist_forward()?,
-        other => return Err(format!("no workload `{other}`").into()),
+    let mut call = call(workload)?;
+    let warm_up = match workload.split('-').next_back() {
+        Some("sample") => 1,
+        _ if workload.starts_with("mlp") => 10,
+        _ => 2,
     };
-    let warm_up = if workload.starts_with("mlp") { 10 } else { 2 };
     (0..warm_up).for_each(|_| call());
     let ms_all = (0..reps)
         .map(|_| {
@@ -193,75 +190,4 @@ fn measure(workload: &str, reps: usize) -> Result<Measured, Failure> {
         })
         .collect();
     Ok(Measured { ms_all, peak_rss_mb: peak_rss_mb() })
-}
-
-fn mlp() -> Vec<Linear> {
-    let mut init = Init::new(0, Dtype::F32);
-    [66, 256, 256, 256, 2].windows(2).map(|w| Linear::new(w[0], w[1], &mut init)).collect()
-}
-
-fn mlp_output(model: &[Linear], x: &Tensor) -> Tensor {
-    let (last, hidden) = model.split_last().expect("four layers");
-    last.forward(&hidden.iter().fold(x.clone(), |h, layer| layer.forward_silu(&h)))
-}
-
-fn normal(shape: &[usize], step: u32) -> Tensor {
-    Noise::new(1, 0).normal(shape, 0, step, Dtype::F32)
-}
-
-fn mlp_forward() -> Box<dyn FnMut()> {
-    let (model, x) = (mlp(), normal(&[10_000, 66], 0));
-    Box::new(move || drop(black_box(mlp_output(&model, &x))))
-}
-
-fn mlp_train() -> Box<dyn FnMut()> {
-    let (mut model, x, y) = (mlp(), normal(&[512, 66], 0), normal(&[512, 2], 1));
-    let mut adam = Adam::new(&model, AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
-    Box::new(move || {
-        let (loss, grads) = value_and_grad(&model, |m| (&mlp_output(m, &x) - &y).square().mean_all());
-        adam.step(&mut model, &grads, 1e-4, 1.0);
-        black_box(loss);
-    })
-}
-
-fn mnist() -> Result<DiffusionModel, Failure> {
-    let network = UNetConfig {
-        patch: 1,
-        channels: vec![32, 64, 128, 128],
-        blocks: 2,
-        attention_levels: vec![2],
-        head_channels: 8,
-        ..UNetConfig::default()
-    };
-    let config = ModelConfig {
-        sample_shape: vec![32, 32, 1],
-        classes: None,
-        sde: Default::default(),
-        preconditioning: Default::default(),
-        learned_variance: false,
-        network: NetworkConfig::UNet(network),
-    };
-    let mut model = DiffusionModel::new(config, 0, Dtype::F32)?;
-    // Output layers start at zero; a network that does the same work on numbers that are not.
-    for (i, t) in model.tensors_mut().into_iter().enumerate() {
-        *t = &*t + &(&Noise::new(2, i as u64).normal(&[1, t.len()], 0, 0, Dtype::F32).reshape(t.shape()) * 0.01);
-    }
-    assert_eq!(model.parameter_count(), 6_337_345, "the peers' number of parameters");
-    Ok(model)
-}
-
-fn mnist_forward() -> Result<Box<dyn FnMut()>, Failure> {
-    let (model, x, t) = (mnist()?, normal(&[64, 32, 32, 1], 0), Times::Each(vec![0.5; 64]));
-    Ok(Box::new(move || drop(black_box(model.raw(&x, &t, &Cond::NONE)))))
-}
-
-fn mnist_train() -> Result<Box<dyn FnMut()>, Failure> {
-    let (mut model, x, t) = (mnist()?, normal(&[64, 32, 32, 1], 0), Times::Each(vec![0.5; 64]));
-    let y = normal(&[64, 32, 32, 1], 1);
-    let mut adam = Adam::new(&model, AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
-    Ok(Box::new(move || {
-        let (loss, grads) = value_and_grad(&model, |m| (&m.raw(&x, &t, &Cond::NONE) - &y).square().mean_all());
-        adam.step(&mut model, &grads, 1e-4, 1.0);
-        black_box(loss);
-    }))
 }

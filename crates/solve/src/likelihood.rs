@@ -1,0 +1,468 @@
+//! Exact log-densities of data under a model, through its probability-flow ODE.
+//!
+//! A density that is carried along a flow `dx/ds = v` changes by `d ln p/ds = −tr ∂v/∂x` (Chen et al. 2018, arXiv:1806.07366,
+//! theorem 1; Song et al. 2021, arXiv:2011.13456, eq. 39). Here the flow is that of every process at once. With the angle `θ`
+//! between signal and noise,
+//!
+//! ```text
+//! tan θ = σ/α      x̃ = x/√(α² + σ²) = cos θ x_0 + sin θ ε      s = ln tan(θ/2)      cos θ = −tanh s      sin θ = 1/cosh s
+//!
+//! dx̃/ds = −tanh(s) x̃ − D(x̃, s)          D = E[x_0 | x̃]
+//! d ln p̃/ds = d tanh(s) + tr ∂D/∂x̃      d dimensions
+//! ```
+//!
+//! which is bounded at both ends: near the data `s → −∞`, `x̃ → D`, and pure noise is the finite place `s = 0`, where nothing is
+//! divided by `α = 0` or by `1 − t`. The time variable of the process is gone, so that two processes with the same ends give the
+//! same number. The first term is integrated in closed form, the trace with the state:
+//!
+//! ```text
+//! ln p(x) = ln p̃_end(x̃_end) − d ln (cosh s_end/cosh s) − ∫_s^s_end tr ∂D/∂x̃ ds − d/2 ln(α² + σ²)
+//! ```
+//!
+//! # What it is the density of
+//!
+//! The data are taken for states at the first time `t_min` of the span: the answer is the density of data *with the noise of that
+//! time*, `σ(t_min)`. Data on a surface or a grid have no density without it.
+//!
+//! # The far end
+//!
+//! [`Prior::Noise`] takes the state there for pure noise, `N(0, σ²)`. That forgets what signal is left: an error of order `α/σ`
+//! times the data's size. [`Prior::Matched`] asks the model. With `u = σ/α`, `y = x/α` and `h = y/u²`,
+//!
+//! ```text
+//! ln p(y) = ln N(y; 0, u²) + K(h)      K(h) = ln E[exp(h·x_0 − |x_0|²/2u²)]      ∇K = D      ∇²K = u² J,  J = ∂D/∂y
+//! ```
+//!
+//! (Bayes' rule; the second-order Tweedie formula). `K(h) − K(0) = ∫₀¹ h·D(ξy) dξ` follows to the fourth order in `h` from the
+//! answers `D±` at `±y`, with the derivatives there: the model is asked at states as large as it knows, not at 0. `K(0)` is that
+//! of normal data,
+//!
+//! ```text
+//! K(h) − K(0) ≈ h·(D₊ + D₋)/2 + 5/16 h·(D₊ − D₋) − h·(J₊ − J₋) y/6 − h·(J₊ + J₋) y/16
+//! K(0) ≈ ½ ln det(I − J) − m·(I − J) m/2u²      D(0) = (I − J) m      ½ ln det(I − J) ≈ −½ tr J − ¼ ‖J‖²
+//! ```
+//!
+//! with means over both for `J` and `D(0)`. For data of size `r` the error is of order `(r/u)⁴`, without which it would be `r/u`;
+//! for normal data, `(r/u)⁶`.
+
+use std::f64::consts::{LN_2, TAU};
+
+use fokker_sde::{Cond, Counted, Counter, Denoiser, Sde, Times};
+use fokker_tensor::{Dtype, Noise, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::combine::{combine, combine_each};
+use crate::divergence::{Divergence, Drawn, Estimate, Linear, dots};
+use crate::error::SolveError;
+use crate::solvers::{Adaptive, Control, Method, fixed};
+
+/// How to compute log-densities, as written in configuration files. Fields that are left out take their defaults.
+///
+/// ```
+/// use fokker_sde::{Cond, Covariance, GaussianMixture, Sde, VariancePreserving};
+/// use fokker_solve::Likelihood;
+/// use fokker_tensor::{Noise, Tensor};
+///
+/// // Two clusters in the plane, and the exact model of them.
+/// let cluster = Covariance::Isotropic(0.1);
+/// let sde = VariancePreserving::default();
+/// let model =
+///     GaussianMixture::new(sde.clone(), &[0.3, 0.7], &[vec![-1.0, 0.0], vec![1.0, 0.0]], &[cluster.clone(), cluster]);
+/// let x = Tensor::from_vec(&[3, 2], vec![-1.0, 0.1, 0.8, -0.3, 0.0, 0.0]);
+///
+/// let found = Likelihood::default().log_density(&model, &x, &Cond::NONE, Noise::new(0, 0), 0)?;
+/// let exact = model.log_density(&x, &sde.span().0.into(), &Cond::NONE).to_vec::<f64>();
+/// for (found, exact) in found.log_density.iter().zip(exact) {
+///     assert!((found - exact).abs() < 1e-4);
+/// }
+/// // The code of each sample is the noise that the flow takes it to.
+/// assert_eq!(found.latent.shape(), [3, 2]);
+/// println!("{} evaluations, {} products with the Jacobian", found.nfe, found.products);
+/// # Ok::<(), fokker_solve::SolveError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Likelihood {
+    /// How the trace is computed, default exactly.
+    pub divergence: Divergence,
+    /// How the ODE is solved, default with step control.
+    pub integrator: Integrator,
+    /// What is taken for the density at the far end.
+    pub prior: Prior,
+    /// The time whose noise the data have, instead of the start of the span.
+    pub t_min: Option<f64>,
+    /// The far end, instead of the end of the span.
+    pub t_max: Option<f64>,
+}
+
+/// How the ODE is solved: `{ kind = "adaptive" }` and so on in configuration files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Integrator {
+    /// Steps as long as a tolerance allows, for each sample its own unless the tolerance is the batch's. `control.atol` is in
+    /// units of `x̃`, which is as large as data of unit variance, and in nats of the log-density; a step's error is the root of
+    /// the sum of the mean square error of the state and the square error of the log-density.
+    Adaptive {
+        /// `dopri5` (default) or `tsit5`.
+        #[serde(default = "dopri5")]
+        method: Method,
+        /// Tolerances and the controller; default tolerances 1e-5, and the first step from one more evaluation.
+        #[serde(default = "control")]
+        control: Control,
+    },
+    /// Equal steps in `s`.
+    Fixed {
+        /// The method, default the classical one of order 4.
+        #[serde(default)]
+        method: Method,
+        /// The number of steps, default 50. Each costs as many evaluations as the method has stages.
+        #[serde(default = "steps")]
+        steps: usize,
+    },
+}
+
+fn dopri5() -> Method {
+    Method::Dopri5
+}
+
+fn control() -> Control {
+    Control { rtol: 1e-5, atol: 1e-5, ..Control::default() }
+}
+
+fn steps() -> usize {
+    50
+}
+
+impl Default for Integrator {
+    fn default() -> Self {
+        Self::Adaptive { method: dopri5(), control: control() }
+    }
+}
+
+/// The density at the far end: see the [module](self).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prior {
+    /// That which the model's own answers there imply. Two evaluations, and three products and two estimates of the trace; none
+    /// where `α = 0`, and there the same as [`Noise`](Self::Noise).
+    #[default]
+    Matched,
+    /// `N(0, σ²)`, the law that samples start from: the density of what the sampler generates, and what the literature states.
+    Noise,
+}
+
+/// Log-densities of a batch, and what they cost.
+#[derive(Clone, Debug)]
+pub struct LogDensity {
+    /// `ln p` of each sample, in nats.
+    pub log_density: Vec<f64>,
+    /// The state at the far end, `[B, ...]` in `f64`: the code of each sample, which
+    /// [`Sampler::integrate`](crate::Sampler::integrate) takes back to it.
+    pub latent: Tensor,
+    /// Evaluations of the model. Samples that are at the end have no part in later ones.
+    pub nfe: usize,
+    /// Products with Jacobians of the model, of the sample that had the most.
+    pub products: usize,
+}
+
+/// The name in messages.
+const NAME: &str = "likelihood";
+
+impl Likelihood {
+    /// Whether the numbers make sense.
+    ///
+    /// # Errors
+    /// Names the field that does not.
+    pub fn check(&self) -> Result<(), SolveError> {
+        let bad = |field, expected: &str| {
+            Err(SolveError::Config { what: "integrator", kind: NAME, field, expected: expected.to_owned() })
+        };
+        self.divergence.check()?;
+        match &self.integrator {
+            Integrator::Fixed { steps: 0, .. } => bad("steps", "at least 1, found 0"),
+            Integrator::Fixed { .. } => Ok(()),
+            Integrator::Adaptive { method, control } => {
+                control.check(NAME)?;
+                if !matches!(method, Method::Dopri5 | Method::Tsit5) {
+                    return bad("method", "`dopri5` or `tsit5`, which estimate their errors");
+                }
+                if self.divergence.probes().is_some_and(|probes| probes.fresh) {
+                    return bad(
+                        "kind",
+                        "`fixed` with fresh probes: step control would take their scatter for errors of the step",
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// `ln p(x)` of each sample of `x`, `[B, ...]`, in nats, with conditions `cond`. The state is in `f64`, whatever the type of
+    /// `x` and of the model.
+    ///
+    /// Random probes of sample `i` are those of sample `first_sample + i` of `noise`: its value does not depend on the batch, up
+    /// to the rounding of the model. The model has to be made of recorded operations, as networks and the exact ones are.
+    ///
+    /// Costs `nfe` evaluations, with `D`, `count` or `3 count` products with the Jacobian at each that has weight in a step: all but one of
+    /// the six of Dormand and Prince's.
+    ///
+    /// # Errors
+    /// If a number of the configuration makes no sense, a time is outside of the span, steps get too many, or `x`, the model's
+    /// answer or its derivative is not finite: names the sample, the time and `s`.
+    ///
+    /// # Panics
+    /// If `x` has no batch axis or `cond` is not for `B` samples.
+    #[track_caller]
+    pub fn log_density(
+        &self,
+        denoiser: &dyn Denoiser,
+        x: &Tensor,
+        cond: &Cond,
+        noise: Noise,
+        first_sample: u64,
+    ) -> Result<LogDensity, SolveError> {
+        self.check()?;
+        denoiser.sde().check()?;
+        assert!(x.rank() > 0, "a batch needs a leading axis [B, ...], got a scalar");
+        let (batch, d) = (x.dim(0), x.len() / x.dim(0).max(1));
+        assert!(cond.batch().is_none_or(|labels| labels == batch), "{:?} labels for a batch of {batch}", cond.batch());
+        let angle = self.angle(denoiser.sde())?;
+        let x = x.to(Dtype::F64).detach();
+        if x.is_empty() {
+            return Ok(LogDensity { log_density: vec![0.0; batch], latent: x, nfe: 0, products: 0 });
+        }
+        let calls = Counter::new();
+        let mut flow = Flow {
+            denoiser: &Counted::new(denoiser, calls.clone()),
+            cond,
+            angle: &angle,
+            divergence: &self.divergence,
+            drawn: Drawn::new(&self.divergence, noise, first_sample, x.shape(), Dtype::F64),
+            shape: &x.shape()[1..],
+            first_sample,
+            products: 0,
+        };
+        flow.finite(&x, &[angle.s.0], &[], "the data", "")?;
+
+        let state = (&x * (1.0 / angle.scale(angle.t.0))).reshape(&[batch, d]);
+        let y = Tensor::concat(&[&state, &Tensor::zeros(&[batch, 1], Dtype::F64)], 1);
+        let y = self.integrate(&mut flow, y)?;
+        let end = y.slice(1, 0..d).reshape(x.shape());
+        let prior = flow.prior(&end, self.prior)?;
+
+        let closed = d as f64 * (ln_cosh(angle.s.1) - ln_cosh(angle.s.0) + angle.scale(angle.t.0).ln());
+        let integrals = y.as_slice::<f64>().iter().skip(d).step_by(d + 1);
+        let log_density = prior.iter().zip(integrals).map(|(prior, integral)| prior - integral - closed).collect();
+        Ok(LogDensity { log_density, latent: &end * angle.scale(angle.t.1), nfe: calls.get(), products: flow.products })
+    }
+
+    /// `y = (x̃, ∫ tr)`, `[B, d + 1]`, from data to noise.
+    fn integrate(&self, flow: &mut Flow<'_>, y: Tensor) -> Result<Tensor, SolveError> {
+        let (angle, d) = (flow.angle, y.dim(1) - 1);
+        let mut slope = |y: &Tensor, s: &[f64], rows: &[usize], weighs: bool| flow.slope(y, s, rows, weighs);
+        match &self.integrator {
+            Integrator::Fixed { method, steps } => fixed(*method, *steps, y, angle.s, &mut slope),
+            Integrator::Adaptive { method, control } => {
+                let walk = Adaptive { method: *method, control, name: NAME, parts: &[0..d, d..d + 1] };
+                walk.run(y, angle.s, &mut slope).map_err(|error| match error {
+                    SolveError::TooManySteps { solver, steps, t: s, length } => {
+                        SolveError::TooManySteps { solver, steps, t: angle.time(s), length }
+                    }
+                    other => other,
+                })
+            }
+        }
+    }
+
+    /// The way from data to noise.
+    fn angle<'a>(&self, sde: &'a dyn Sde) -> Result<Angle<'a>, SolveError> {
+        let (low, high) = sde.span();
+        let t = (self.t_min.unwrap_or(low), self.t_max.unwrap_or(high));
+        let inside = |t: f64| (low..=high).contains(&t);
+        if !(inside(t.0) && inside(t.1) && t.0 < t.1) {
+            return Err(SolveError::Config {
+                what: "integrator",
+                kind: NAME,
+                field: "t_min, t_max",
+                expected: format!("t_min < t_max in the span [{low}, {high}] of sde `{}`, found {} and {}", sde.name(), t.0, t.1),
+            });
+        }
+        Ok(Angle { sde, t, s: (Angle::place(sde, t.0), Angle::place(sde, t.1)) })
+    }
+}
+
+/// The places `s` of a process, and its times.
+struct Angle<'a> {
+    sde: &'a dyn Sde,
+    /// The ends as times.
+    t: (f64, f64),
+    /// The ends as places.
+    s: (f64, f64),
+}
+
+impl Angle<'_> {
+    /// `s`, from `α/σ = −sinh s`.
+    fn place(sde: &dyn Sde, t: f64) -> f64 {
+        -(0.5 * sde.log_snr(t)).exp().asinh()
+    }
+
+    /// The time at `s`; at the ends exactly theirs.
+    fn time(&self, s: f64) -> f64 {
+        if s == self.s.0 {
+            self.t.0
+        } else if s == self.s.1 {
+            self.t.1
+        } else {
+            self.sde.time_at_log_snr(2.0 * (-s).sinh().ln()).clamp(self.t.0, self.t.1)
+        }
+    }
+
+    fn times(&self, s: &[f64]) -> Times {
+        if s.iter().all(|other| *other == s[0]) {
+            Times::Same(self.time(s[0]))
+        } else {
+            Times::Each(s.iter().map(|&s| self.time(s)).collect())
+        }
+    }
+
+    /// `√(α² + σ²)`.
+    fn scale(&self, t: f64) -> f64 {
+        self.sde.alpha(t).hypot(self.sde.sigma(t))
+    }
+}
+
+/// `ln cosh s`, for any `s`.
+fn ln_cosh(s: f64) -> f64 {
+    s.abs() + (-2.0 * s.abs()).exp().ln_1p() - LN_2
+}
+
+/// The right-hand side for one batch.
+struct Flow<'a> {
+    denoiser: &'a dyn Denoiser,
+    cond: &'a Cond,
+    angle: &'a Angle<'a>,
+    divergence: &'a Divergence,
+    drawn: Drawn,
+    /// Of a sample.
+    shape: &'a [usize],
+    first_sample: u64,
+    products: usize,
+}
+
+impl Flow<'_> {
+    /// `D` at the states `x̃`, `[A, ...]`, at the places `s` of these rows of the batch, with its derivative with respect to
+    /// `x̃`: one evaluation.
+    fn linear(&self, x: &Tensor, s: &[f64], rows: &[usize]) -> Result<Linear, SolveError> {
+        let times = self.angle.times(s);
+        let denoise = |x: &Tensor, copies: &[usize]| {
+            let times = match &times {
+                Times::Same(t) => Times::Same(*t),
+                Times::Each(times) => Times::Each(copies.iter().map(|&i| times[i]).collect()),
+            };
+            let labels = self.cond.class.as_ref().map(|labels| copies.iter().map(|&i| labels[rows[i]]).collect());
+            self.denoiser.denoise(&times.scale(x, |t| self.angle.scale(t)), &times, &Cond { class: labels })
+        };
+        let linear = Linear::at(denoise, x, self.divergence.together(x.len() / rows.len()));
+        self.finite(&linear.value, s, rows, "the denoiser's answer", "; the model may have diverged in training")?;
+        Ok(linear)
+    }
+
+    fn estimate(&mut self, linear: &mut Linear, s: &[f64], rows: &[usize]) -> Result<Estimate, SolveError> {
+        let estimate = self.divergence.estimate(linear, &self.drawn.next(rows));
+        let traces = Tensor::from_vec(&[rows.len()], estimate.trace.clone());
+        self.finite(&traces, s, rows, "the denoiser's derivative", "; the model may have diverged in training")?;
+        Ok(estimate)
+    }
+
+    /// `(−tanh(s) x̃ − D, tr ∂D/∂x̃)` of rows `y = (x̃, …)`, `[A, d + 1]`; without the trace, which costs the most, where it has no
+    /// weight.
+    fn slope(&mut self, y: &Tensor, s: &[f64], rows: &[usize], weighs: bool) -> Result<Tensor, SolveError> {
+        let (count, d) = (rows.len(), y.dim(1) - 1);
+        let x = y.slice(1, 0..d).reshape(&[&[count], self.shape].concat());
+        let mut linear = self.linear(&x, s, rows)?;
+        let trace = if weighs { self.estimate(&mut linear, s, rows)?.trace } else { vec![0.0; count] };
+        self.products += linear.products;
+        let cosines: Vec<f64> = s.iter().map(|s| -s.tanh()).collect();
+        let velocity = combine_each(&vec![-1.0; count], linear.value, &[(&cosines[..], &x)]).reshape(&[count, d]);
+        Ok(Tensor::concat(&[&velocity, &Tensor::from_vec(&[count, 1], trace)], 1))
+    }
+
+    /// `ln p̃` at the far end for the states `x̃`, `[B, ...]`: see the [module](self). Written in `x̃`, where `h·D = cos θ/sin²θ
+    /// x̃·D` and `J y = ∂D/∂x̃ x̃`, so that nothing is divided by `α`.
+    fn prior(&mut self, x: &Tensor, prior: Prior) -> Result<Vec<f64>, SolveError> {
+        let s = vec![self.angle.s.1; x.dim(0)];
+        let (cos, sin) = (-s[0].tanh(), 1.0 / s[0].cosh());
+        let variance = sin * sin;
+        let d = (x.len() / x.dim(0)) as f64;
+        let normal = dots(x, x).into_iter().map(|square| -0.5 * d * (TAU * variance).ln() - 0.5 * square / variance);
+        if prior == Prior::Noise || cos == 0.0 {
+            return Ok(normal.collect());
+        }
+        let rows: Vec<usize> = (0..x.dim(0)).collect();
+        let (mut plus, mut minus) = (self.linear(x, &s, &rows)?, self.linear(&(x * -1.0), &s, &rows)?);
+        let estimates = [self.estimate(&mut plus, &s, &rows)?, self.estimate(&mut minus, &s, &rows)?];
+        let (j_plus, j_minus) =
+            (plus.products(std::slice::from_ref(x)).remove(0), minus.products(std::slice::from_ref(x)).remove(0));
+        let centre = &(&plus.value + &minus.value) * 0.5;
+        let j_centre = plus.products(std::slice::from_ref(&centre)).remove(0);
+        self.products += plus.products + minus.products;
+
+        // ∫₀¹ of a cubic from its values and slopes at ±1.
+        let (sum, difference) = (&plus.value + &minus.value, &plus.value - &minus.value);
+        let (j_sum, j_difference) = (&j_plus + &j_minus, &j_plus - &j_minus);
+        let mean = combine(0.5, sum, &[(5.0 / 16.0, &difference), (-1.0 / 6.0, &j_difference), (-1.0 / 16.0, &j_sum)]);
+        let along = dots(x, &mean).into_iter().map(|dot| cos / variance * dot);
+        // m·(I − J) m = D(0)·(D(0) + J D(0) + …).
+        let means = dots(&centre, &(&centre + &(&j_centre * cos))).into_iter().map(|dot| -0.5 * cos * cos / variance * dot);
+        let volumes = rows.iter().map(|&i| {
+            let trace = 0.5 * (estimates[0].trace[i] + estimates[1].trace[i]);
+            let squared_norm = 0.5 * (estimates[0].squared_norm[i] + estimates[1].squared_norm[i]);
+            -0.5 * cos * trace - 0.25 * cos * cos * squared_norm
+        });
+        Ok(normal
+            .zip(along)
+            .zip(means)
+            .zip(volumes)
+            .map(|(((normal, along), mean), volume)| normal + along + mean + volume)
+            .collect())
+    }
+
+    /// Refuses a NaN or an infinity in `x`, `[A, ...]`, of these rows (all, if there are none) at these places (or one for all).
+    fn finite(&self, x: &Tensor, s: &[f64], rows: &[usize], what: &'static str, hint: &'static str) -> Result<(), SolveError> {
+        if x.all_finite() {
+            return Ok(());
+        }
+        let bad = (0..x.dim(0)).find(|&i| !x.slice(0, i..i + 1).all_finite()).expect("one is not finite");
+        let s = if s.len() == 1 { s[0] } else { s[bad] };
+        let sample = self.first_sample + rows.get(bad).copied().unwrap_or(bad) as u64;
+        Err(SolveError::NotFiniteSample { sample, t: self.angle.time(s), s, what, hint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fokker_sde::SdeConfig;
+
+    #[test]
+    fn places_are_half_the_angles_and_lead_back_to_their_times() {
+        for sde in SdeConfig::all() {
+            let angle = Likelihood::default().angle(&sde).unwrap();
+            for i in 0..=20 {
+                let s = angle.s.0 + (angle.s.1 - angle.s.0) * f64::from(i) / 20.0;
+                let t = angle.time(s);
+                let theta = sde.sigma(t).atan2(sde.alpha(t));
+                assert!(((0.5 * theta).tan().ln() - s).abs() < 1e-8, "{} at s = {s}, t = {t}", sde.name());
+                assert!((theta.cos() + s.tanh()).abs() < 1e-8 && (theta.sin() - 1.0 / s.cosh()).abs() < 1e-8);
+            }
+        }
+    }
+
+    #[test]
+    fn ln_cosh_is_that_for_small_and_large_numbers() {
+        for s in [0.0, -1e-9, 0.3, -5.0, 20.0_f64] {
+            assert!((ln_cosh(s) - s.cosh().ln()).abs() < 1e-15 * (1.0 + s.abs()), "{s}");
+        }
+        assert_eq!(ln_cosh(-1000.0), 1000.0 - LN_2);
+    }
+}

@@ -1,0 +1,258 @@
+//! Explicit Runge–Kutta methods for any ODE, on the rows of a batch side by side.
+//!
+//! ```text
+//! dy/dp = f(y, p)        y_i = y + h Σ_{j<i} a_ij k_j      k_i = f(y_i, p + c_i h)      y' = y + h Σ_i b_i k_i      e = h Σ_i e_i k_i
+//! ```
+//!
+//! with the numbers of a [`tableau`](super::tableau), in steps of one length or as long as a [`Control`] allows. With step
+//! control each row has steps of its own, and leaves the batch when it is at the end: others that go on cost nothing for it.
+
+use std::ops::Range;
+
+use fokker_tensor::Tensor;
+
+use super::adaptive::{Control, Per, Sample, Try};
+use super::tableau::Method;
+use crate::combine::{combine, combine_each, select};
+use crate::error::SolveError;
+
+/// The right-hand side: slopes of the states `[A, N]` of some rows, each at its own place, in `f64`. The third argument says which rows.
+/// If the last is false, the slopes have weight 0 in the result and only lead to later stages: columns that no slope depends on may be
+/// left out, as 0.
+pub(crate) type Slope<'a> = dyn FnMut(&Tensor, &[f64], &[usize], bool) -> Result<Tensor, SolveError> + 'a;
+
+/// Takes `y`, `[B, N]`, from one place to another in `steps` equal steps. As many evaluations per step as the method has stages.
+pub(crate) fn fixed(
+    method: Method,
+    steps: usize,
+    mut y: Tensor,
+    (from, to): (f64, f64),
+    slope: &mut Slope<'_>,
+) -> Result<Tensor, SolveError> {
+    let table = method.tableau();
+    let rows: Vec<usize> = (0..y.dim(0)).collect();
+    let h = (to - from) / steps as f64;
+    let sum = |y: &Tensor, factors: &[f64], k: &[Tensor]| {
+        let terms: Vec<(f64, &Tensor)> = factors.iter().map(|a| h * a).zip(k).collect();
+        combine(1.0, y.clone(), &terms)
+    };
+    for n in 0..steps {
+        let place = |c: f64| if n + 1 == steps && c == 1.0 { to } else { from + (n as f64 + c) * h };
+        let mut k = Vec::with_capacity(table.evaluations());
+        for i in 0..table.evaluations() {
+            let (a, c) = table.stage(i);
+            let weighs = table.weights().0[i] != 0.0;
+            k.push(slope(&sum(&y, a, &k), &vec![place(c); rows.len()], &rows, weighs)?);
+        }
+        y = sum(&y, table.weights().0, &k);
+    }
+    Ok(y)
+}
+
+/// Steps as long as a tolerance allows.
+pub(crate) struct Adaptive<'a> {
+    /// One of the methods that estimate their errors.
+    pub(crate) method: Method,
+    pub(crate) control: &'a Control,
+    /// Whose errors give up is.
+    pub(crate) name: &'static str,
+    /// The columns whose errors are measured apart: a step's error is the root of the sum of their mean squares.
+    pub(crate) parts: &'a [Range<usize>],
+}
+
+/// The rows that are under way.
+struct Batch {
+    /// Which they are.
+    rows: Vec<usize>,
+    y: Tensor,
+    /// The slopes at `y`.
+    k: Tensor,
+    samples: Vec<Sample>,
+}
+
+impl Adaptive<'_> {
+    /// Takes `y`, `[B, N]` in `f64`, from one place to another. The first step costs 8 evaluations, or 7 if its length is given,
+    /// each further one, rejected ones too, 6.
+    pub(crate) fn run(&self, y: Tensor, (from, to): (f64, f64), slope: &mut Slope<'_>) -> Result<Tensor, SolveError> {
+        let (shape, width) = (y.shape().to_vec(), y.dim(1));
+        let mut result = vec![0.0; y.len()];
+        let rows: Vec<usize> = (0..y.dim(0)).collect();
+        let k = slope(&y, &vec![from; rows.len()], &rows, true)?;
+        let lengths = match self.control.first {
+            Some(first) => vec![first; rows.len()],
+            None => self.first_lengths(&y, &k, (from, to), slope)?,
+        };
+        let samples = lengths.into_iter().map(|h| Sample::new(from, h)).collect();
+        let mut batch = Batch { rows, y, k, samples };
+        for _ in 0..self.control.max_steps {
+            self.attempt(&mut batch, to, slope)?;
+            let (there, left): (Vec<usize>, Vec<usize>) = (0..batch.rows.len()).partition(|&i| batch.samples[i].t == to);
+            for i in there.iter().copied() {
+                let start = batch.rows[i] * width;
+                result[start..start + width].copy_from_slice(&batch.y.as_slice::<f64>()[i * width..(i + 1) * width]);
+            }
+            if left.is_empty() {
+                return Ok(Tensor::from_vec(&shape, result));
+            }
+            if !there.is_empty() {
+                batch = Batch {
+                    rows: left.iter().map(|&i| batch.rows[i]).collect(),
+                    y: batch.y.gather(&left),
+                    k: batch.k.gather(&left),
+                    samples: left.iter().map(|&i| batch.samples[i].clone()).collect(),
+                };
+            }
+        }
+        let slowest = &batch.samples[0];
+        Err(SolveError::TooManySteps { solver: self.name, steps: self.control.max_steps, t: slowest.t, length: slowest.length() })
+    }
+
+    /// One step of every row, accepted or not.
+    fn attempt(&self, batch: &mut Batch, to: f64, slope: &mut Slope<'_>) -> Result<(), SolveError> {
+        let table = self.method.tableau();
+        let tries: Vec<Try> = batch.samples.iter().map(|sample| sample.aim(to, (sample.t, to), |place| place)).collect();
+        let steps: Vec<f64> = batch.samples.iter().zip(&tries).map(|(sample, to)| to.s - sample.t).collect();
+        let (b, e) = table.weights();
+        let mut k = vec![batch.k.clone()];
+        for i in 1..table.evaluations() {
+            let (a, c) = table.stage(i);
+            let places: Vec<f64> = batch.samples.iter().zip(&tries).map(|(from, to)| between(from.t, to.s, c)).collect();
+            let weighs = b[i] != 0.0 || e[i] != 0.0;
+            k.push(slope(&sum(1.0, &batch.y, &steps, a, &k), &places, &batch.rows, weighs)?);
+        }
+        let next = sum(1.0, &batch.y, &steps, b, &k);
+        let ends: Vec<f64> = tries.iter().map(|to| to.s).collect();
+        k.push(slope(&next, &ends, &batch.rows, true)?);
+        let error = sum(0.0, &batch.y, &steps, e, &k);
+        let sizes = self.sizes(&error, &next, &batch.y);
+        let order = f64::from(table.order);
+        let moved: Vec<bool> =
+            (0..sizes.len()).map(|i| self.control.decide(order, &mut batch.samples[i], &tries[i], sizes[i])).collect();
+        let last = k.pop().expect("a method has stages");
+        batch.k = select(&moved, last, &k[0]);
+        batch.y = select(&moved, next, &batch.y);
+        Ok(())
+    }
+
+    /// The error of each row in units of what is allowed, or of all of them.
+    fn sizes(&self, error: &Tensor, next: &Tensor, before: &Tensor) -> Vec<f64> {
+        let squares = self.squares(error, |i| (next.as_slice::<f64>()[i], before.as_slice::<f64>()[i]));
+        match self.control.per {
+            Per::Sample => squares.iter().map(|square| square.sqrt()).collect(),
+            Per::Batch => vec![(squares.iter().sum::<f64>() / squares.len() as f64).sqrt(); squares.len()],
+        }
+    }
+
+    /// Of each row of `of`, the sum over the parts of the mean square, in units of what is allowed for a step between `states` of
+    /// each number.
+    fn squares(&self, of: &Tensor, states: impl Fn(usize) -> (f64, f64)) -> Vec<f64> {
+        let square = |i: usize, e: f64| {
+            let (next, before) = states(i);
+            self.control.ratio(e, next, before).powi(2)
+        };
+        let row = |(row, values): (usize, &[f64])| {
+            let mean = |part: &Range<usize>| {
+                let sum: f64 = part.clone().map(|j| square(row * values.len() + j, values[j])).sum();
+                sum / part.len() as f64
+            };
+            self.parts.iter().map(mean).sum()
+        };
+        of.as_slice::<f64>().chunks(of.dim(1)).enumerate().map(row).collect()
+    }
+
+    /// The length of each row's first step: one evaluation says how fast slopes change (Hairer, Nørsett & Wanner 1993, section II.4).
+    fn first_lengths(
+        &self,
+        y: &Tensor,
+        k: &Tensor,
+        (from, to): (f64, f64),
+        slope: &mut Slope<'_>,
+    ) -> Result<Vec<f64>, SolveError> {
+        let states = |i: usize| (y.as_slice::<f64>()[i], y.as_slice::<f64>()[i]);
+        let norms = |of: &Tensor| self.squares(of, states).into_iter().map(f64::sqrt);
+        let way = (to - from).abs();
+        let tiny = |x: f64| x.is_nan() || x < 1e-10;
+        let trial: Vec<f64> = norms(y)
+            .zip(norms(k))
+            .map(|(state, slope)| if tiny(state) || tiny(slope) { 1e-6 * way } else { (0.01 * state / slope).min(way) })
+            .collect();
+        let signed: Vec<f64> = trial.iter().map(|h| h.copysign(to - from)).collect();
+        let rows: Vec<usize> = (0..trial.len()).collect();
+        let places: Vec<f64> = signed.iter().map(|h| between(from, to, h / (to - from))).collect();
+        let moved = slope(&sum(1.0, y, &signed, &[1.0], std::slice::from_ref(k)), &places, &rows, true)?;
+        let changes: Vec<f64> = norms(&combine(1.0, moved, &[(-1.0, k)])).collect();
+        let order = f64::from(self.method.tableau().order);
+        let lengths = norms(k).zip(changes).zip(&trial).map(|((slope, change), &trial)| {
+            let steepest = slope.max(change / trial);
+            let wanted = if tiny(steepest) { trial } else { (0.01 / steepest).powf(1.0 / order) };
+            wanted.min(100.0 * trial).min(way)
+        });
+        Ok(lengths.collect())
+    }
+}
+
+/// A part `c` of the way, the end exactly.
+fn between(from: f64, to: f64, c: f64) -> f64 {
+    if c == 1.0 { to } else { from + c * (to - from) }
+}
+
+/// `scale · y + h Σ_j a_j k_j` with a step `h` for each row.
+fn sum(scale: f64, y: &Tensor, steps: &[f64], a: &[f64], k: &[Tensor]) -> Tensor {
+    let columns: Vec<Vec<f64>> = a.iter().map(|a| steps.iter().map(|h| a * h).collect()).collect();
+    let terms: Vec<(&[f64], &Tensor)> = columns.iter().map(Vec::as_slice).zip(k).collect();
+    combine_each(&vec![scale; steps.len()], y.clone(), &terms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `y' = (−y_1, p)` from rows that begin differently.
+    fn slopes(y: &Tensor, places: &[f64], _rows: &[usize], _weighs: bool) -> Result<Tensor, SolveError> {
+        let pairs = y.as_slice::<f64>().chunks(2).zip(places);
+        Ok(Tensor::from_vec(y.shape(), pairs.flat_map(|(y, p)| [-y[0], *p]).collect::<Vec<f64>>()))
+    }
+
+    fn start() -> Tensor {
+        Tensor::from_vec(&[3, 2], vec![1.0, 0.0, 1e-3, 0.0, 50.0, 1.0])
+    }
+
+    fn largest_error(found: &Tensor) -> f64 {
+        let exact = start().to_vec::<f64>().chunks(2).flat_map(|y| [y[0] * (-3.0_f64).exp(), y[1] + 4.5]).collect::<Vec<f64>>();
+        found.to_vec::<f64>().iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn fixed_steps_are_of_the_methods_order() {
+        for (method, order) in [(Method::Euler, 1), (Method::Heun, 2), (Method::Rk3, 3), (Method::Rk4, 4), (Method::Tsit5, 5)] {
+            let error = |steps| largest_error(&fixed(method, steps, start(), (0.0, 3.0), &mut slopes).unwrap());
+            let found = (error(40) / error(80)).log2();
+            assert!((found - f64::from(order)).abs() < 0.25, "{method:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn rows_go_at_their_own_pace_and_meet_the_tolerance_forwards_and_backwards() {
+        for method in [Method::Dopri5, Method::Tsit5] {
+            for tolerance in [1e-4, 1e-7] {
+                let control = Control { rtol: tolerance, atol: tolerance, ..Control::default() };
+                let walk = Adaptive { method, control: &control, name: "test", parts: &[0..1, 1..2] };
+                let mut asked = Vec::new();
+                let mut counting = |y: &Tensor, places: &[f64], rows: &[usize], weighs: bool| {
+                    asked.push(rows.len());
+                    slopes(y, places, rows, weighs)
+                };
+                let end = walk.run(start(), (0.0, 3.0), &mut counting).unwrap();
+                assert!(largest_error(&end) < 50.0 * 10.0 * tolerance, "{method:?} at {tolerance:e}: {}", largest_error(&end));
+                assert!(asked.first() == Some(&3) && asked.last() < Some(&3), "{asked:?}");
+                let back = walk.run(end, (3.0, 0.0), &mut slopes).unwrap();
+                let difference = (&back - &start()).abs().max_all().item();
+                assert!(difference < 50.0 * 200.0 * tolerance, "{method:?} at {tolerance:e}: {difference:e}");
+                // A row alone takes the same steps.
+                let alone = walk.run(start().slice(0, 1..2), (0.0, 3.0), &mut slopes).unwrap();
+                let whole = walk.run(start(), (0.0, 3.0), &mut slopes).unwrap();
+                assert_eq!(alone.to_vec::<f64>(), whole.slice(0, 1..2).to_vec::<f64>());
+            }
+        }
+    }
+}
