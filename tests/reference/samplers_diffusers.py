@@ -78,7 +78,11 @@ def ladder(case, name, steps=10, noise=(), step=None, stages=(), **parameters):
             x_0 = mixture.denoised(x, alpha, sigma)
             eps = (x - alpha * x_0) / sigma
             wants_velocity = scheduler.config.prediction_type == "v_prediction"
-            x = scheduler.step(alpha * eps - sigma * x_0 if wants_velocity else eps, t, x, **step).prev_sample
+            answer = alpha * eps - sigma * x_0 if wants_velocity else eps
+            if scheduler.config.get("variance_type") == "learned_range":
+                # From 0 to 1 the place between the bounds is (1 + output)/2; it goes a little beyond them here.
+                answer = torch.cat([answer, 2.4 * x / (1 + x**2)], dim=1)
+            x = scheduler.step(answer, t, x, **step).prev_sample
             if i not in stages:
                 times.append(int(t))
                 states.append(None)
@@ -120,6 +124,9 @@ ladder("ddim-pure-noise", "DDIMScheduler", rescale_betas_zero_snr=True, timestep
        prediction_type="v_prediction", **plain)
 for variance in ("fixed_small", "fixed_large"):
     ladder(f"ddpm-{variance.replace('_', '-')}", "DDPMScheduler", noise=[0], variance_type=variance, **plain)
+ladder("ddpm-learned-range", "DDPMScheduler", noise=[0], variance_type="learned_range", **plain)
+ladder("ddpm-learned-range-cosine", "DDPMScheduler", noise=[0], variance_type="learned_range",
+       beta_schedule="squaredcos_cap_v2", **plain)
 ladder("plms", "PNDMScheduler", stages=[1], skip_prk_steps=True, set_alpha_to_one=True)
 ladder("pndm", "PNDMScheduler", stages=[1, 2, 3, 5, 6, 7, 9, 10, 11], skip_prk_steps=False, set_alpha_to_one=True)
 

@@ -14,6 +14,7 @@ fn load(case: &Case, network: NetworkConfig) -> Network {
         classes: Some(case.count("classes")),
         sde: Default::default(),
         preconditioning: Default::default(),
+        learned_variance: false,
         network,
     };
     let mut network = DiffusionModel::new(config, 0, Dtype::F64).expect("a valid configuration").network;
@@ -86,6 +87,7 @@ fn the_benchmarks_unet_has_as_many_parameters_as_that_of_diffusers() {
         classes: None,
         sde: Default::default(),
         preconditioning: Default::default(),
+        learned_variance: false,
         network,
     };
     let model = DiffusionModel::new(config, 0, Dtype::F32).expect("a valid configuration");

@@ -9,7 +9,7 @@ mod oracle;
 mod trajectory;
 
 use fixture::{Case, Fixture};
-use fokker_sde::{Cond, Denoiser, Discrete, GaussianMixture, Sde, Times};
+use fokker_sde::{Cond, Denoiser, Discrete, GaussianMixture, Reverse, Sde, Times};
 use fokker_solve::{
     Ancestral, Dpm2Ancestral, DpmPpSinglestep, DpmSolver, Dpmpp2mSde, Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, EdmStochastic,
     EulerAncestral, ExponentialEuler, Grid, Inner, NoiseLevel, SaSolver, Sampler, SlopeWeight, Step, Variance, combine,
@@ -17,7 +17,7 @@ use fokker_solve::{
 };
 use fokker_tensor::{Dtype, Tensor};
 use oracle::{NOISE, mixture};
-use trajectory::ladder::{discrete, follow_ladder, ladder_times, multistep};
+use trajectory::ladder::{discrete, follow_ladder, follow_ladder_of, ladder_times, multistep};
 use trajectory::{TOLERANCE, assert_state, assert_states, edm, entry, follow, follow_but_last, run, states, times};
 
 const K_DIFFUSION: &str = "samplers_kdiffusion";
@@ -114,12 +114,49 @@ fn the_stochastic_dpm_solvers_take_the_steps_of_k_diffusion() {
     }
 }
 
+/// The mixture with variances, those of the script: the network's second output, `2v − 1`, is `2.4 x/(1 + x²)` for each number of the
+/// state.
+struct WithVariance(GaussianMixture);
+
+impl Denoiser for WithVariance {
+    fn sde(&self) -> &dyn Sde {
+        self.0.sde()
+    }
+
+    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        self.0.denoise(x, t, c)
+    }
+
+    fn learns_variance(&self) -> bool {
+        true
+    }
+
+    fn reverse(&self, x: &Tensor, t: &Times, _s: &Times, c: &Cond) -> Reverse {
+        let output = &(x * &(&x.square() + 1.0).recip()) * 2.4;
+        Reverse { denoised: self.denoise(x, t, c), fraction: Some(&(&output + 1.0) * 0.5) }
+    }
+}
+
+#[test]
+fn ancestral_with_learned_variances_takes_the_steps_of_diffusers_ddpm() {
+    let fixture = Fixture::load(DIFFUSERS);
+    let cases = fixture.of("DDPMScheduler").into_iter().filter(|case| case.word_or("variance_type", "") == "learned_range");
+    let cases: Vec<Case> = cases.collect();
+    // Of a linear and of a cosine ladder, ten steps of a thousand: respaced.
+    assert_eq!(cases.len(), 2);
+    for case in cases {
+        let solver = Ancestral { variance: Variance::Learned, ..Ancestral::default() };
+        follow_ladder_of(&case, &WithVariance(mixture(discrete(&case))), solver);
+    }
+}
+
 #[test]
 fn ancestral_with_either_variance_takes_the_steps_of_diffusers_ddpm() {
     for case in Fixture::load(DIFFUSERS).of("DDPMScheduler") {
         let variance = match case.word_or("variance_type", "fixed_small") {
             "fixed_small" => Variance::Small,
             "fixed_large" => Variance::Large,
+            "learned_range" => continue, // above
             other => panic!("{}: {other}", case.name),
         };
         follow_ladder(&case, Ancestral { variance, ..Ancestral::default() });

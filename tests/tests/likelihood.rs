@@ -150,6 +150,7 @@ fn network(dtype: Dtype) -> DiffusionModel {
         classes: None,
         sde: Edm { sigma_min: 0.05, sigma_max: 20.0 }.into(),
         preconditioning: Preconditioning::default(),
+        learned_variance: false,
         network: NetworkConfig::Mlp(MlpConfig { hidden: 16, blocks: 2, embedding: 8 }),
     };
     let mut key = 0;

@@ -58,6 +58,9 @@ impl Inspect {
                 lines.push(format!("samples:    shape {:?}, {classes}", c.sample_shape));
                 let process = fokker_sde::Sde::name(&c.sde);
                 lines.push(format!("process:    {process}, preconditioning {}", c.preconditioning.name()));
+                if c.learned_variance {
+                    lines.push("variance:   learned, for `ancestral` with variance = \"learned\"".into());
+                }
                 lines.push(format!("parameters: {}", model.parameter_count()));
                 let table = model.parameters();
                 let width = table.iter().map(|(path, _)| path.len()).max().unwrap_or(0);

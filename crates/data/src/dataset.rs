@@ -41,6 +41,12 @@ pub trait Dataset: Send + Sync {
     /// The number of classes, or `None` where rows carry no labels.
     fn classes(&self) -> Option<usize>;
 
+    /// How many values, equally spaced from −1 to 1, a number of a sample can have: 256 for images of bytes; `None` where numbers are
+    /// real.
+    fn levels(&self) -> Option<usize> {
+        None
+    }
+
     /// The given rows, in the given order, repeats allowed.
     ///
     /// # Errors
@@ -153,6 +159,13 @@ impl Dataset for Table {
 
     fn classes(&self) -> Option<usize> {
         self.classes
+    }
+
+    fn levels(&self) -> Option<usize> {
+        match self.values {
+            Values::Bytes(_) => Some(256),
+            Values::Floats(_) => None,
+        }
     }
 
     fn batch(&self, rows: &[usize]) -> Result<Batch, DataError> {

@@ -9,7 +9,7 @@
 //! disagree the model is on its way to something better, and `w > 1` goes further that way. It needs no classes, and unlike guidance by
 //! the unconditional model it does not push samples to what is typical of their class.
 
-use fokker_sde::{Cond, Denoiser, Sde, Times};
+use fokker_sde::{Cond, Denoiser, Reverse, Sde, Times};
 use fokker_tensor::Tensor;
 
 use crate::classifier_free::{Guidance, GuidanceError};
@@ -42,7 +42,17 @@ impl<D: Denoiser, W: Denoiser> Denoiser for AutoGuidance<D, W> {
     }
 
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        self.guidance.mix(self.sde(), t, || self.model.denoise(x, t, c), || self.weak.denoise(x, t, c))
+        let (model, weak) = (|| self.model.denoise(x, t, c).into(), || self.weak.denoise(x, t, c).into());
+        self.guidance.mix(self.sde(), t, model, weak).denoised
+    }
+
+    fn learns_variance(&self) -> bool {
+        self.model.learns_variance()
+    }
+
+    /// The variance is the model's, or the weak one's where that alone is asked (`w = 0`).
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        self.guidance.mix(self.sde(), t, || self.model.reverse(x, t, s, c), || self.weak.reverse(x, t, s, c))
     }
 }
 
@@ -68,6 +78,34 @@ mod tests {
         let density = |m: &Gaussian| m.log_density(&leaf, &t).sum_all();
         let gradient = grad(&(&density(&model) * w) + &(&density(&weak) * (1.0 - w)), &[&leaf]).remove(0);
         assert!((&score - &gradient).abs().max_all().item() < 1e-12);
+    }
+
+    /// A model that has learned the same variance everywhere.
+    struct WithVariance(Gaussian, f64);
+
+    impl Denoiser for WithVariance {
+        fn sde(&self) -> &dyn Sde {
+            self.0.sde()
+        }
+        fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+            self.0.denoise(x, t, c)
+        }
+        fn learns_variance(&self) -> bool {
+            true
+        }
+        fn reverse(&self, x: &Tensor, t: &Times, _s: &Times, c: &Cond) -> Reverse {
+            Reverse { denoised: self.denoise(x, t, c), fraction: Some(Tensor::full(x.shape(), self.1, x.dtype())) }
+        }
+    }
+
+    #[test]
+    fn the_variance_is_the_models() {
+        let [model, weak] = models();
+        let (x, t, s) = (Noise::new(3, 0).normal(&[4, 2], 0, 0, Dtype::F64), Times::Same(0.8), Times::Same(0.5));
+        let guided = AutoGuidance::new(WithVariance(model, 0.25), &weak, Guidance { scale: 2.0, noise: None }).unwrap();
+        let Reverse { denoised, fraction } = guided.reverse(&x, &t, &s, &Cond::NONE);
+        assert!(guided.learns_variance() && fraction.unwrap().to_vec::<f64>() == [0.25; 8]);
+        assert_eq!(denoised.to_vec::<f64>(), guided.denoise(&x, &t, &Cond::NONE).to_vec::<f64>());
     }
 
     #[test]

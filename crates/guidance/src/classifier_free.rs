@@ -7,8 +7,10 @@
 //! `D_c` answers for the class asked for and `D_∅` for the null class. `w = 1` is the conditional model and `w = 0` the unconditional
 //! one; the paper's own `w` is this one less 1. Since `ε̂`, the score and the velocity are affine in `x̂₀` with the same state, guiding
 //! any of them is the same thing.
+//!
+//! The variance of a reverse step, where the model has learned one, is the conditional model's: guidance moves means.
 
-use fokker_sde::{Cond, Denoiser, Sde, Times};
+use fokker_sde::{Cond, Denoiser, Reverse, Sde, Times};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -54,14 +56,14 @@ impl Guidance {
         }
     }
 
-    /// `reference + w (model − reference)`, each asked only where it counts.
+    /// `reference + w (model − reference)`, each asked only where it counts. The variance is the model's, if it is asked at all.
     pub(crate) fn mix(
         &self,
         sde: &dyn Sde,
         t: &Times,
-        model: impl FnOnce() -> Tensor,
-        reference: impl FnOnce() -> Tensor,
-    ) -> Tensor {
+        model: impl FnOnce() -> Reverse,
+        reference: impl FnOnce() -> Reverse,
+    ) -> Reverse {
         let scale = |t: f64| self.scale_at(sde, t);
         if t.values().iter().all(|&t| scale(t) == 1.0) {
             return model();
@@ -70,7 +72,9 @@ impl Guidance {
         if t.values().iter().all(|&t| scale(t) == 0.0) {
             return reference;
         }
-        &t.scale(&model(), scale) + &t.scale(&reference, |t| 1.0 - scale(t))
+        let model = model();
+        let denoised = &t.scale(&model.denoised, scale) + &t.scale(&reference.denoised, |t| 1.0 - scale(t));
+        Reverse { denoised, ..model }
     }
 
     /// `w` at time `t`.
@@ -104,6 +108,16 @@ impl<D: Denoiser> ClassifierFree<D> {
         guidance.check()?;
         Ok(Self { inner, null, guidance })
     }
+
+    /// The guided answer, from what the inner denoiser answers to the conditions it is asked for.
+    fn guide(&self, t: &Times, c: &Cond, ask: impl Fn(&Cond) -> Reverse) -> Reverse {
+        let Some(labels) = &c.class else { return ask(c) };
+        if labels.iter().all(|&label| label == self.null) {
+            return ask(c);
+        }
+        let null = || Cond::classes(vec![self.null; labels.len()]);
+        self.guidance.mix(self.sde(), t, || ask(c), || ask(&null()))
+    }
 }
 
 impl<D: Denoiser> Denoiser for ClassifierFree<D> {
@@ -112,12 +126,16 @@ impl<D: Denoiser> Denoiser for ClassifierFree<D> {
     }
 
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        let Some(labels) = &c.class else { return self.inner.denoise(x, t, c) };
-        if labels.iter().all(|&label| label == self.null) {
-            return self.inner.denoise(x, t, c);
-        }
-        let null = || Cond::classes(vec![self.null; labels.len()]);
-        self.guidance.mix(self.sde(), t, || self.inner.denoise(x, t, c), || self.inner.denoise(x, t, &null()))
+        self.guide(t, c, |c| self.inner.denoise(x, t, c).into()).denoised
+    }
+
+    fn learns_variance(&self) -> bool {
+        self.inner.learns_variance()
+    }
+
+    /// The variance is the conditional model's, or the unconditional one's where that alone is asked (`w = 0`).
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        self.guide(t, c, |c| self.inner.reverse(x, t, s, c))
     }
 }
 
@@ -172,6 +190,45 @@ mod tests {
             assert_eq!(counted, calls, "scale {scale}");
         }
         assert_eq!(run(2.0, &asked).1, 2);
+    }
+
+    /// A model that has learned variances, the label's number for each element.
+    struct WithVariance(GaussianMixture);
+
+    impl Denoiser for WithVariance {
+        fn sde(&self) -> &dyn Sde {
+            self.0.sde()
+        }
+        fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+            self.0.denoise(x, t, c)
+        }
+        fn learns_variance(&self) -> bool {
+            true
+        }
+        fn reverse(&self, x: &Tensor, t: &Times, _s: &Times, c: &Cond) -> Reverse {
+            let labels: Vec<f64> = c.class.as_ref().expect("labels").iter().map(|&label| f64::from(label)).collect();
+            let fraction = &Tensor::zeros(x.shape(), Dtype::F64) + &Tensor::from_vec(&[labels.len(), 1], labels);
+            Reverse { denoised: self.denoise(x, t, c), fraction: Some(fraction) }
+        }
+    }
+
+    #[test]
+    fn the_variance_is_the_conditional_models_and_costs_no_call() {
+        let (x, t, s) = (state(), Times::Same(0.8), Times::Same(0.5));
+        let c = Cond::classes(vec![0, 1, 1, 0]);
+        for (scale, labels, calls) in [(3.0, [0.0, 1.0, 1.0, 0.0], 2), (1.0, [0.0, 1.0, 1.0, 0.0], 1), (0.0, [2.0; 4], 1)] {
+            let counter = Counter::new();
+            let inner = Counted::new(WithVariance(model()), counter.clone());
+            let guided = ClassifierFree::new(inner, 2, Guidance { scale, noise: None }).unwrap();
+            assert!(guided.learns_variance());
+            let Reverse { denoised, fraction } = guided.reverse(&x, &t, &s, &c);
+            assert_eq!(counter.get(), calls, "scale {scale}");
+            assert_eq!(denoised.to_vec::<f64>(), guided.denoise(&x, &t, &c).to_vec::<f64>());
+            let expected: Vec<f64> = labels.iter().flat_map(|&label| [label; 2]).collect();
+            assert_eq!(fraction.expect("a variance").to_vec::<f64>(), expected, "scale {scale}");
+        }
+        let without = ClassifierFree::new(model(), 2, Guidance { scale: 3.0, noise: None }).unwrap();
+        assert!(!without.learns_variance() && without.reverse(&x, &t, &s, &c).fraction.is_none());
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! A network with its process and preconditioning: a denoiser.
+//!
+//! A network with learned variances puts out `F` and `F_v`, one after the other in the last axis. `F` is what it would be without, and the
+//! fraction of [`Denoiser::reverse`] is `v = (1 + F_v)/2`: halfway between the bounds in a new network, and not limited, as in Nichol &
+//! Dhariwal 2021 (arXiv:2102.09672), section 3.1.
 
 use std::path::Path;
 
 use fokker_nn::{Init, Module};
-use fokker_sde::{Cond, Denoiser, Preconditioning, Sde, SdeConfig, Times};
+use fokker_sde::{Cond, Denoiser, Preconditioning, Reverse, Sde, SdeConfig, Times};
 use fokker_tensor::{Dtype, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +30,11 @@ pub struct ModelConfig {
     /// How the network's output becomes a denoised sample.
     #[serde(default)]
     pub preconditioning: Preconditioning,
+    /// Whether the network also answers, for each element, where between its bounds the variance of a reverse step lies (Nichol &
+    /// Dhariwal 2021, eq. 15), default no. It then has twice the outputs.
+    // Left out where it is not: a run is only resumed with the very configuration that its checkpoint has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned_variance: bool,
     /// The network.
     pub network: NetworkConfig,
 }
@@ -67,7 +76,8 @@ impl DiffusionModel {
         }
         config.sde.check()?;
         config.preconditioning.check(&config.sde)?;
-        let purpose = Purpose { sample_shape: &config.sample_shape, classes: config.classes };
+        let outputs = if config.learned_variance { 2 } else { 1 };
+        let purpose = Purpose { sample_shape: &config.sample_shape, classes: config.classes, outputs };
         let network = config.network.build(purpose, &mut Init::new(seed, dtype))?;
         Ok(DiffusionModel { network, config })
     }
@@ -81,11 +91,30 @@ impl DiffusionModel {
     /// target.
     #[track_caller]
     pub fn raw(&self, x: &Tensor, t: &Times, cond: &Cond) -> Tensor {
+        self.raw_and_fraction(x, t, cond).0
+    }
+
+    /// The same with the fraction `v` of a model with learned variances, `[B, ...]` like `x`. One run of the network gives both.
+    #[track_caller]
+    pub fn raw_and_fraction(&self, x: &Tensor, t: &Times, cond: &Cond) -> (Tensor, Option<Tensor>) {
         let coefficients = |t| self.config.preconditioning.coefficients(&self.config.sde, t);
         let input = t.column(x, |t| coefficients(t).in_);
         let noise: Vec<f64> = t.values().iter().map(|&t| coefficients(t).noise).collect();
         let classes = self.classes(cond, x.dim(0));
-        self.network.forward(&(x * &input).to(self.dtype()), &noise, classes.as_deref())
+        let output = self.network.forward(&(x * &input).to(self.dtype()), &noise, classes.as_deref());
+        if !self.config.learned_variance {
+            return (output, None);
+        }
+        let last = x.rank() - 1;
+        let part = |i: usize| output.slice(last, i * x.dim(last)..(i + 1) * x.dim(last));
+        (part(0), Some(&(&part(1) * 0.5) + 0.5))
+    }
+
+    /// `c_skip x_t + c_out F`, in `x`'s type.
+    fn denoised(&self, x: &Tensor, t: &Times, raw: &Tensor) -> Tensor {
+        let coefficients = |t| self.config.preconditioning.coefficients(&self.config.sde, t);
+        let (skip, out) = (t.column(x, |t| coefficients(t).skip), t.column(x, |t| coefficients(t).out));
+        &(x * &skip) + &(&raw.to(x.dtype()) * &out)
     }
 
     /// One class index per sample, the number of classes standing for "none".
@@ -155,17 +184,91 @@ impl Denoiser for DiffusionModel {
     }
 
     fn denoise(&self, x: &Tensor, t: &Times, cond: &Cond) -> Tensor {
-        let coefficients = |t| self.config.preconditioning.coefficients(&self.config.sde, t);
-        let (skip, out) = (t.column(x, |t| coefficients(t).skip), t.column(x, |t| coefficients(t).out));
-        &(x * &skip) + &(&self.raw(x, t, cond).to(x.dtype()) * &out)
+        self.denoised(x, t, &self.raw(x, t, cond))
+    }
+
+    fn learns_variance(&self) -> bool {
+        self.config.learned_variance
+    }
+
+    fn reverse(&self, x: &Tensor, t: &Times, _s: &Times, cond: &Cond) -> Reverse {
+        let (raw, fraction) = self.raw_and_fraction(x, t, cond);
+        Reverse { denoised: self.denoised(x, t, &raw), fraction: fraction.map(|v| v.to(x.dtype())) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MlpConfig;
+    use crate::{MlpConfig, UNetConfig};
     use fokker_tensor::Noise;
+
+    /// A model of two numbers, or of an image with two channels, with noise in all its weights: output layers start at zero.
+    fn with_variance(sample_shape: &[usize], learned_variance: bool) -> DiffusionModel {
+        let network = match sample_shape {
+            [_] => NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 }),
+            _ => {
+                NetworkConfig::UNet(UNetConfig { patch: 2, channels: vec![4, 6], blocks: 1, groups: 2, ..UNetConfig::default() })
+            }
+        };
+        let config = ModelConfig {
+            sample_shape: sample_shape.to_vec(),
+            classes: None,
+            sde: SdeConfig::default(),
+            preconditioning: Preconditioning::default(),
+            learned_variance,
+            network,
+        };
+        let mut model = DiffusionModel::new(config, 0, Dtype::F64).unwrap();
+        for (i, t) in model.tensors_mut().into_iter().enumerate() {
+            *t = &*t + &(&Noise::new(9, i as u64).normal(&[1, t.len()], 0, 0, Dtype::F64).reshape(t.shape()) * 0.3);
+        }
+        model
+    }
+
+    #[test]
+    fn the_variance_is_the_second_half_of_the_networks_outputs_and_passes_through_files() {
+        for shape in [&[3][..], &[5, 4, 2]] {
+            let model = with_variance(shape, true);
+            let x = Noise::new(1, 0).normal(&[&[2], shape].concat(), 0, 0, Dtype::F64);
+            let (t, s) = (Times::Each(vec![0.5, 0.9]), Times::Same(0.3));
+            let Reverse { denoised, fraction } = model.reverse(&x, &t, &s, &Cond::NONE);
+            let fraction = fraction.expect("a model with variances").to_vec::<f64>();
+            assert!(model.learns_variance() && denoised.shape() == x.shape());
+            assert_eq!(denoised.to_vec::<f64>(), model.denoise(&x, &t, &Cond::NONE).to_vec::<f64>());
+
+            let coefficients = |t| model.config.preconditioning.coefficients(&model.config.sde, t);
+            let input = t.scale(&x, |t| coefficients(t).in_);
+            let output = model.network.forward(&input, &[coefficients(0.5).noise, coefficients(0.9).noise], None).to_vec::<f64>();
+            let width = shape[shape.len() - 1];
+            let halves = output.chunks(2 * width).flat_map(|both| &both[width..]);
+            assert_eq!(fraction.len(), x.len());
+            assert!(fraction.iter().zip(halves).all(|(v, f)| (v - 0.5 * (1.0 + f)).abs() < 1e-15));
+
+            let again = DiffusionModel::from_bytes(&model.to_bytes().unwrap(), "memory".as_ref()).unwrap();
+            assert_eq!(again.config, model.config);
+            assert_eq!(again.reverse(&x, &t, &s, &Cond::NONE).fraction.unwrap().to_vec::<f64>(), fraction);
+        }
+    }
+
+    #[test]
+    fn a_model_without_variances_has_none_and_its_file_says_nothing_of_them() {
+        let model = with_variance(&[3], false);
+        let x = Noise::new(1, 0).normal(&[2, 3], 0, 0, Dtype::F64);
+        let answer = model.reverse(&x, &Times::Same(0.5), &Times::Same(0.3), &Cond::NONE);
+        assert!(!model.learns_variance() && answer.fraction.is_none());
+        assert_eq!(answer.denoised.to_vec::<f64>(), model.denoise(&x, &Times::Same(0.5), &Cond::NONE).to_vec::<f64>());
+        // A file from before there were variances.
+        let json = model.config_json().unwrap();
+        assert!(!json.contains("variance"), "{json}");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), model.config);
+        // One that says it has variances must have them.
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.insert_module("", &model);
+        checkpoint.metadata.insert(CONFIG.into(), json.replacen('{', "{\"learned_variance\":true,", 1));
+        let error = DiffusionModel::from_checkpoint(&checkpoint, "", "some/file".as_ref()).unwrap_err().to_string();
+        assert!(error.contains("`output.weight` is f64 [8, 3], expected f64 [8, 6]"), "{error}");
+    }
 
     #[test]
     fn a_wide_state_meets_a_narrow_network_at_the_models_border() {
@@ -174,6 +277,7 @@ mod tests {
             classes: None,
             sde: SdeConfig::default(),
             preconditioning: Preconditioning::default(),
+            learned_variance: false,
             network: NetworkConfig::Mlp(MlpConfig { hidden: 8, ..MlpConfig::default() }),
         };
         let model = DiffusionModel::new(config, 0, Dtype::F32).unwrap();

@@ -14,6 +14,7 @@
 //!     classes: None,
 //!     sde: Default::default(),
 //!     preconditioning: Default::default(),
+//!     learned_variance: false,
 //!     network: NetworkConfig::Mlp(MlpConfig { hidden: 32, ..Default::default() }),
 //! };
 //! let model = DiffusionModel::new(config, 0, Dtype::F32)?;

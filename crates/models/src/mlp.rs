@@ -90,13 +90,13 @@ impl MlpConfig {
                     second: Linear::with_gain(h, h, Gain::Zero, init),
                 })
                 .collect(),
-            output: Linear::with_gain(h, dim, Gain::Zero, init),
+            output: Linear::with_gain(h, purpose.outputs * dim, Gain::Zero, init),
         })
     }
 }
 
 impl Mlp {
-    /// See [`Network::forward`](crate::Network::forward): `[B, D] -> [B, D]`.
+    /// See [`Network::forward`](crate::Network::forward): `[B, D] -> [B, D]`, or `[B, 2 D]` with variances.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
         let e = self.embed_in.forward_silu(&self.sinusoidal.forward(noise, x.dtype()));

@@ -15,6 +15,8 @@ pub struct Purpose<'a> {
     pub sample_shape: &'a [usize],
     /// The number of classes it can be conditioned on, if any. One more embedding stands for "no class".
     pub classes: Option<usize>,
+    /// How many numbers it puts out for each of a sample's: 1, or 2 with a variance for each. They follow each other in the last axis.
+    pub outputs: usize,
 }
 
 /// The largest width of a layer that memory is taken for, so that a typing error is a message.
@@ -65,7 +67,8 @@ macro_rules! networks {
 
         impl Network {
             /// The output for a batch `x` `[B, ...]` at noise levels `noise` (one for all, or one each), and the classes, where
-            /// the number of classes stands for "no class". Same shape as `x`.
+            /// the number of classes stands for "no class". Same shape as `x`, or twice the last axis of one
+            /// with variances.
             #[track_caller]
             pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
                 match self { $( Network::$variant(network) => network.forward(x, noise, classes), )* }

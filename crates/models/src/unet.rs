@@ -254,7 +254,7 @@ impl UNetConfig {
             up.push(stage);
         }
         let norm = GroupNorm::new(groups, width, init);
-        let output = Conv2d::with_gain(width, patch_channels, 3, 1, Gain::Zero, init);
+        let output = Conv2d::with_gain(width, purpose.outputs * patch_channels, 3, 1, Gain::Zero, init);
         Ok(UNet { patch: self.patch, sinusoidal, embed_in, embed_out, class, input, down, middle, up, norm, output })
     }
 }
@@ -289,7 +289,7 @@ fn out_of_patches(x: &Tensor, p: usize) -> Tensor {
 }
 
 impl UNet {
-    /// See [`Network::forward`](crate::Network::forward): `[B, H, W, C] -> [B, H, W, C]`.
+    /// See [`Network::forward`](crate::Network::forward): `[B, H, W, C] -> [B, H, W, C]`, or `[B, H, W, 2 C]` with variances.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, noise: &[f64], classes: Option<&[usize]>) -> Tensor {
         let &[_, height, width, _] = x.shape() else { panic!("U-Net: expected [B, H, W, C], found {:?}", x.shape()) };
@@ -361,6 +361,7 @@ mod tests {
             classes,
             sde: Default::default(),
             preconditioning: Default::default(),
+            learned_variance: false,
             network: NetworkConfig::UNet(unet),
         };
         let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
@@ -415,7 +416,7 @@ mod tests {
 
     #[test]
     fn sizes_out_of_range_name_the_field() {
-        let purpose = Purpose { sample_shape: &[8, 8, 1], classes: None };
+        let purpose = Purpose { sample_shape: &[8, 8, 1], classes: None, outputs: 1 };
         let build = |config: UNetConfig, purpose| config.build(purpose, &mut Init::new(0, Dtype::F32)).unwrap_err().to_string();
         for (config, field) in [
             (UNetConfig { channels: vec![], ..Default::default() }, "network.channels"),
@@ -430,7 +431,7 @@ mod tests {
             let message = build(config, purpose);
             assert!(message.contains(field), "{message}");
         }
-        let message = build(UNetConfig::default(), Purpose { sample_shape: &[8], classes: None });
+        let message = build(UNetConfig::default(), Purpose { sample_shape: &[8], classes: None, outputs: 1 });
         assert!(message.contains("mlp"), "{message}");
     }
 }

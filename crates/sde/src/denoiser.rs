@@ -10,10 +10,27 @@ use crate::quantity::{Prediction, Quantity, conversion};
 use crate::sde::Sde;
 use crate::times::Times;
 
+/// What a model says about the reverse step from `t` to `s < t`: see [`Denoiser::reverse`].
+#[derive(Clone, Debug)]
+pub struct Reverse {
+    /// `E[x_0 | x_t]`, `[B, ...]`: the answer of [`Denoiser::denoise`].
+    pub denoised: Tensor,
+    /// `v`, `[B, ...]` like `denoised`; `None` if the model has learned no variances.
+    pub fraction: Option<Tensor>,
+}
+
+/// The answer of a model without variances.
+impl From<Tensor> for Reverse {
+    fn from(denoised: Tensor) -> Self {
+        Self { denoised, fraction: None }
+    }
+}
+
 /// A model of the data: the conditional mean of the clean sample given a noisy one.
 ///
 /// This is all that solvers and guidance see. The score, the noise and the velocity follow from it
-/// ([`predict`](Self::predict)).
+/// ([`predict`](Self::predict)). A model may also have learned how large the variance of a reverse step is
+/// ([`reverse`](Self::reverse)); most have not, and need not mention it.
 pub trait Denoiser: Send + Sync {
     /// The process whose noise it removes; times are this process's.
     fn sde(&self) -> &dyn Sde;
@@ -33,6 +50,27 @@ pub trait Denoiser: Send + Sync {
         let denoised = self.denoise(x, t, c);
         convert(Quantity::Sample, quantity, self.sde(), t, x, &denoised)
     }
+
+    /// Whether [`reverse`](Self::reverse) answers with a variance; default no.
+    fn learns_variance(&self) -> bool {
+        false
+    }
+
+    /// The denoised sample and, of a model that has learned it, the variance `Σ` of the reverse step from `t` to `s < t`: for each
+    /// element the fraction `v` of the way from the smaller to the larger of the variances between which it lies, in their logarithms
+    /// (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15),
+    ///
+    /// ```text
+    /// Σ = exp(v ln β + (1 − v) ln β̃)      β = σ²_{t|s} = σ_t² − (α_t/α_s)² σ_s²      β̃ = β σ_s²/σ_t²
+    /// ```
+    ///
+    /// `v` is about 0 to 1, but not limited to it, as in the paper: where the data vary more than `N(0, I)` the best `v` of a
+    /// variance-preserving process is above 1. The bounds are those of the step asked for, whatever steps the model was trained on.
+    /// A network's `v` depends on `t` alone; a change of process ([`Under`](crate::Under)) depends on both times. One call is one
+    /// evaluation, as of [`denoise`](Self::denoise), which is the default, without a variance.
+    fn reverse(&self, x: &Tensor, t: &Times, _s: &Times, c: &Cond) -> Reverse {
+        self.denoise(x, t, c).into()
+    }
 }
 
 impl<D: Denoiser + ?Sized> Denoiser for &D {
@@ -41,6 +79,12 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
     }
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         (**self).denoise(x, t, c)
+    }
+    fn learns_variance(&self) -> bool {
+        (**self).learns_variance()
+    }
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        (**self).reverse(x, t, s, c)
     }
 }
 
@@ -51,6 +95,12 @@ impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         (**self).denoise(x, t, c)
     }
+    fn learns_variance(&self) -> bool {
+        (**self).learns_variance()
+    }
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        (**self).reverse(x, t, s, c)
+    }
 }
 
 impl<D: Denoiser + ?Sized> Denoiser for Arc<D> {
@@ -59,6 +109,12 @@ impl<D: Denoiser + ?Sized> Denoiser for Arc<D> {
     }
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         (**self).denoise(x, t, c)
+    }
+    fn learns_variance(&self) -> bool {
+        (**self).learns_variance()
+    }
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        (**self).reverse(x, t, s, c)
     }
 }
 
@@ -135,5 +191,14 @@ impl<D: Denoiser> Denoiser for Counted<D> {
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
         self.counter.add_one();
         self.inner.denoise(x, t, c)
+    }
+
+    fn learns_variance(&self) -> bool {
+        self.inner.learns_variance()
+    }
+
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        self.counter.add_one();
+        self.inner.reverse(x, t, s, c)
     }
 }

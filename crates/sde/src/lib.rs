@@ -42,7 +42,7 @@ mod under;
 
 pub use cond::Cond;
 pub use conditioning::Conditioning;
-pub use denoiser::{Counted, Counter, Denoiser, convert, diffuse};
+pub use denoiser::{Counted, Counter, Denoiser, Reverse, convert, diffuse};
 pub use error::SdeError;
 pub use exact::{Covariance, Exact, Gaussian, GaussianMixture, Points, Sphere};
 pub use preconditioning::{Coefficients, Preconditioning};

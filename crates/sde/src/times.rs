@@ -66,6 +66,22 @@ impl Times {
         }
     }
 
+    /// The numbers that `f` makes of each time of this and of `other`: one if both have one for all samples, else one for each.
+    ///
+    /// # Panics
+    /// If both have times for each sample, but of different numbers of samples.
+    #[track_caller]
+    pub fn zip(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        match (self, other) {
+            (_, Self::Same(s)) => self.map(|t| f(t, *s)),
+            (Self::Same(t), _) => other.map(|s| f(*t, s)),
+            (Self::Each(ts), Self::Each(others)) => {
+                assert_eq!(ts.len(), others.len(), "{} times and {} others", ts.len(), others.len());
+                Self::Each(ts.iter().zip(others).map(|(&t, &s)| f(t, s)).collect())
+            }
+        }
+    }
+
     /// Multiplies each sample of `x`, `[B, ...]`, by the `coefficient` of its time; the result has `x`'s shape and type.
     ///
     /// # Panics

@@ -8,11 +8,18 @@
 //!
 //! so that the denoiser of A is one of B. Since `σ/α` is equal too, `α_A/α_B = σ_A/σ_B = √(α_A² + σ_A²)/√(α_B² + σ_B²)`; the last
 //! form is finite at both ends of every process.
+//!
+//! The variance of a reverse step, where the inner denoiser has learned one, is scaled by `(α_B/α_A)²` at its end `s`, as its lower bound
+//! is: `Σ_B/β̃_B = Σ_A/β̃_A`. With `β/β̃ = σ_t²/σ_s²` under either process, its place between the bounds becomes
+//!
+//! ```text
+//! v_B = v_A ln(σ_A(t′)/σ_A(s′))/ln(σ_B(t)/σ_B(s))
+//! ```
 
 use fokker_tensor::Tensor;
 
 use crate::cond::Cond;
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Denoiser, Reverse};
 use crate::sde::Sde;
 use crate::times::Times;
 
@@ -58,6 +65,16 @@ impl<D: Denoiser, S: Sde> Under<D, S> {
         }
         self.inner.sde().time_at_log_snr(log_snr).clamp(t_min, t_max)
     }
+
+    /// The state as the inner process has it at its time.
+    fn inner_state(&self, x: &Tensor, t: &Times) -> Tensor {
+        let scale = |sde: &dyn Sde, t: f64| sde.alpha(t).hypot(sde.sigma(t));
+        t.scale(x, |t| scale(self.inner.sde(), self.inner_time(t)) / scale(&self.sde, t))
+    }
+
+    fn inner_times(&self, t: &Times) -> Times {
+        t.map(|t| self.inner_time(t))
+    }
 }
 
 impl<D: Denoiser, S: Sde> Denoiser for Under<D, S> {
@@ -66,8 +83,19 @@ impl<D: Denoiser, S: Sde> Denoiser for Under<D, S> {
     }
 
     fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        let scale = |sde: &dyn Sde, t: f64| sde.alpha(t).hypot(sde.sigma(t));
-        let state = t.scale(x, |t| scale(self.inner.sde(), self.inner_time(t)) / scale(&self.sde, t));
-        self.inner.denoise(&state, &t.map(|t| self.inner_time(t)), c)
+        self.inner.denoise(&self.inner_state(x, t), &self.inner_times(t), c)
+    }
+
+    fn learns_variance(&self) -> bool {
+        self.inner.learns_variance()
+    }
+
+    fn reverse(&self, x: &Tensor, t: &Times, s: &Times, c: &Cond) -> Reverse {
+        let inner = self.inner.sde();
+        let Reverse { denoised, fraction } =
+            self.inner.reverse(&self.inner_state(x, t), &self.inner_times(t), &self.inner_times(s), c);
+        let growth = |sde: &dyn Sde, t: f64, s: f64| (sde.sigma(t) / sde.sigma(s)).ln();
+        let ratios = t.zip(s, |t, s| growth(inner, self.inner_time(t), self.inner_time(s)) / growth(&self.sde, t, s));
+        Reverse { denoised, fraction: fraction.map(|v| ratios.scale(&v, |ratio| ratio)) }
     }
 }

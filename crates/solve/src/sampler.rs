@@ -97,9 +97,10 @@ impl<'a> Sampler<'a> {
     /// A sampler with an `f32` state and no thresholding.
     ///
     /// # Errors
-    /// If the solver's numbers make no sense, it cannot take the process, or the grid is outside of the span.
+    /// If the solver's numbers make no sense, it cannot take the process or the model, or the grid is outside of the span.
     pub fn new(denoiser: impl Denoiser + 'a, solver: impl Solver + 'a, grid: Grid) -> Result<Self, SolveError> {
         solver.check()?;
+        solver.check_model(&denoiser)?;
         denoiser.sde().check()?;
         // The grid may have been made for another process.
         let grid = Grid::new(grid.times().to_vec(), grid.denoise_last(), denoiser.sde())?;

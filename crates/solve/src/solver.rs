@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 
-use fokker_sde::{Cond, Denoiser, Quantity, Sde, Times};
+use fokker_sde::{Cond, Denoiser, Quantity, Reverse, Sde, Times};
 use fokker_tensor::noise::Point;
 use fokker_tensor::{Noise, Tensor};
 
@@ -84,6 +84,14 @@ pub trait Solver: Send + Sync + Debug {
     /// # Errors
     /// Names the field that does not.
     fn check(&self) -> Result<(), SolveError> {
+        Ok(())
+    }
+
+    /// Whether the model has what this method needs besides the denoised sample; nothing, by default.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do about it.
+    fn check_model(&self, _denoiser: &dyn Denoiser) -> Result<(), SolveError> {
         Ok(())
     }
 
@@ -179,9 +187,28 @@ impl Context<'_> {
     }
 
     fn denoise_with(&mut self, x: &Tensor, t: &Times, cond: &Cond) -> Result<Tensor, SolveError> {
-        let denoised = self.denoiser.denoise(x, t, cond).to(x.dtype());
+        let denoised = self.denoiser.denoise(x, t, cond);
+        self.accept(denoised.to(x.dtype()), t)
+    }
+
+    /// `x̂₀` as [`denoise`](Self::denoise) gives it, and the variance of the step from `t` to `s` if the model has learned one, in the
+    /// state's type: one evaluation.
+    ///
+    /// # Errors
+    /// If one of them is not finite.
+    pub fn reverse(&mut self, x: &Tensor, t: f64, s: f64) -> Result<Reverse, SolveError> {
+        let Reverse { denoised, fraction } = self.denoiser.reverse(x, &t.into(), &s.into(), self.cond);
+        let fraction = fraction.map(|v| v.to(x.dtype()));
+        if fraction.as_ref().is_some_and(|v| !v.all_finite()) {
+            return Err(self.not_finite(t, "the model's variance", "; the model may have diverged in training"));
+        }
+        Ok(Reverse { denoised: self.accept(denoised.to(x.dtype()), &t.into())?, fraction })
+    }
+
+    /// The denoiser's answer at times `t`, thresholded, if it is finite.
+    fn accept(&mut self, denoised: Tensor, t: &Times) -> Result<Tensor, SolveError> {
         if !denoised.all_finite() {
-            let sample = (0..x.dim(0)).find(|&i| !denoised.slice(0, i..i + 1).all_finite()).unwrap_or(0);
+            let sample = (0..denoised.dim(0)).find(|&i| !denoised.slice(0, i..i + 1).all_finite()).unwrap_or(0);
             return Err(self.not_finite(t.of(sample), "the denoiser's answer", "; the model may have diverged in training"));
         }
         let denoised = self.threshold.apply(denoised);

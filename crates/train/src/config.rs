@@ -64,6 +64,10 @@ pub struct ModelSection {
     /// How the network's output becomes a denoised sample.
     #[serde(default)]
     pub preconditioning: Preconditioning,
+    /// Whether the network also learns the variances of reverse steps, which solver `ancestral` can use; default no. It then has twice
+    /// the outputs, and `objective.variance` says how they are learned.
+    #[serde(default)]
+    pub learned_variance: bool,
     /// The network.
     pub network: NetworkConfig,
 }
@@ -222,6 +226,7 @@ impl RunConfig {
             classes: classes.filter(|_| self.model.conditional),
             sde: self.model.sde.clone(),
             preconditioning: self.model.preconditioning.clone(),
+            learned_variance: self.model.learned_variance,
             network: self.model.network.clone(),
         })
     }
@@ -360,6 +365,8 @@ mod tests {
         assert!(message("sample.sampler.solver.kind='magic'").contains("magic"));
         assert!(message("sample.guidance.scale=2.0").contains("label_dropout"));
         assert!(message("sample.guidance.noise=[2.0, 1.0]").contains("`noise`"));
+        assert!(message("objective.variance.weight=-1.0").contains("`objective.variance.weight`"));
+        assert!(message("objective.variance.steps=1").contains("`objective.variance.steps`"));
         assert!(message("nonsense").contains("expected key.path=value"));
         assert!(RunConfig::recipe("nonesuch").unwrap_err().to_string().contains("moons"));
     }

@@ -23,6 +23,7 @@ mod recipes;
 mod run;
 mod sampling;
 mod trainer;
+mod variance;
 
 pub use config::{DataSection, EmaSection, ModelSection, RunConfig, SampleSection, TrainSection, override_sampler};
 pub use error::TrainError;
@@ -31,3 +32,4 @@ pub use recipes::{RECIPES, Recipe};
 pub use run::{Event, Outcome, Record, RunDirectory, kept_model, load_model, train};
 pub use sampling::{Classes, Generate, decode, encode, fit_grid, generate, log_density};
 pub use trainer::{StepReport, Trainer};
+pub use variance::VarianceBound;

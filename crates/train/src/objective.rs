@@ -7,17 +7,20 @@
 //! averaged over elements. With the preconditioning `x̂_0 = c_skip x_t + c_out F` this is `λ c_out² |F - F*|²` for the network's
 //! own target `F* = (x_0 - c_skip x_t)/c_out = a x_0 + b ε`; `a` and `b` are computed in `f64`, so nothing cancels at small noise.
 //!
+//! A model with learned variances adds `λ L_vlb`: see [`VarianceBound`].
+//!
 //! Times are not drawn independently: sample `i` of a run has the quantile `frac(u + i/φ)` of their distribution, with the golden ratio
 //! `φ` and one uniform draw `u` for the run. Any stretch of consecutive samples, such as a batch, then covers the noise levels
 //! evenly, which lowers the variance of the loss and its gradient as Kingma et al.'s low-discrepancy sampler does (2021,
 //! arXiv:2107.00630, appendix I.1), while a sample's time still follows from its number alone.
 
-use fokker_models::DiffusionModel;
+use fokker_models::{DiffusionModel, ModelConfig};
 use fokker_sde::{Cond, Preconditioning, Sde, Times, diffuse};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::variance::{Bound, VarianceBound};
 
 /// Streams of a run's randomness.
 pub(crate) mod stream {
@@ -74,6 +77,8 @@ pub struct Objective {
     pub weighting: Weighting,
     /// Probability of training a sample without its label, for classifier-free guidance (Ho & Salimans 2022).
     pub label_dropout: f64,
+    /// How variances are learned, by models with `model.learned_variance`.
+    pub variance: VarianceBound,
 }
 
 impl Default for Objective {
@@ -82,6 +87,7 @@ impl Default for Objective {
             times: TimeDistribution::LogNormal { mean: edm_mean(), std: edm_std() },
             weighting: Weighting::Edm,
             label_dropout: 0.0,
+            variance: VarianceBound::default(),
         }
     }
 }
@@ -130,6 +136,7 @@ fn normal_quantile(p: f64) -> f64 {
 
 /// The noised samples of one step and what the network should put out.
 pub(crate) struct Noised {
+    pub(crate) x_0: Tensor,
     pub(crate) x_t: Tensor,
     pub(crate) times: Times,
     pub(crate) target: Tensor,
@@ -149,7 +156,15 @@ impl Objective {
             let problem = format!("`objective.times`: expected a finite mean and a std above 0, found {mean} and {std}");
             return Err(TrainError::config(origin, problem));
         }
-        Ok(())
+        self.variance.check(origin)
+    }
+
+    /// The bound that the model's variances are learned by, if it has any, for data of `levels` levels or of real numbers.
+    ///
+    /// # Errors
+    /// If there is no such ladder on the process.
+    pub(crate) fn bound(&self, model: &ModelConfig, levels: Option<usize>) -> Result<Option<Bound>, TrainError> {
+        model.learned_variance.then(|| self.variance.on(&model.sde, levels)).transpose()
     }
 
     /// `λ(t)`.
@@ -175,7 +190,7 @@ impl Objective {
             &(x_0 * &times.column(x_0, |t| target_of(t).sample)) + &(&epsilon * &times.column(x_0, |t| target_of(t).noise));
         let root_weight =
             times.column(x_0, |t| (self.weight(sde, preconditioning, t)).sqrt() * preconditioning.coefficients(sde, t).out.abs());
-        Noised { x_t, times, target, root_weight }
+        Noised { x_0: x_0.clone(), x_t, times, target, root_weight }
     }
 
     /// The condition of samples `first, …`: their labels, some of them dropped.
@@ -186,22 +201,28 @@ impl Objective {
         Cond::classes(kept.collect())
     }
 
-    /// The loss of a noised batch: a scalar.
-    pub(crate) fn loss(model: &DiffusionModel, noised: &Noised, cond: &Cond) -> Tensor {
-        let error = &model.raw(&noised.x_t, &noised.times, cond) - &noised.target;
-        (&error * &noised.root_weight).square().mean_all()
+    /// The loss of a noised batch: a scalar. `bound` is that of a model with learned variances.
+    pub(crate) fn loss(model: &DiffusionModel, noised: &Noised, cond: &Cond, bound: Option<&Bound>) -> Tensor {
+        let (raw, fraction) = model.raw_and_fraction(&noised.x_t, &noised.times, cond);
+        let error = &raw - &noised.target;
+        let simple = (&error * &noised.root_weight).square().mean_all();
+        let (Some(bound), Some(fraction)) = (bound, fraction) else { return simple };
+        // x̂₀ − x_0, through which the bound must not reach the mean.
+        let (sde, preconditioning) = (&model.config.sde, &model.config.preconditioning);
+        let error = noised.times.scale(&error.detach(), |t| preconditioning.coefficients(sde, t).out);
+        &simple + &bound.loss(sde, noised.times.values(), &noised.x_0, &error, &fraction)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fokker_models::{MlpConfig, ModelConfig, NetworkConfig};
+    use fokker_models::{MlpConfig, NetworkConfig};
     use fokker_sde::{Denoiser, SdeConfig};
 
     fn model(sde: SdeConfig, preconditioning: Preconditioning) -> DiffusionModel {
         let network = NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 });
-        let config = ModelConfig { sample_shape: vec![3], classes: None, sde, preconditioning, network };
+        let config = ModelConfig { sample_shape: vec![3], classes: None, sde, preconditioning, learned_variance: false, network };
         let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
         // Output layers start at zero: anything else makes the test say more.
         for (i, t) in fokker_nn::Module::tensors_mut(&mut model).into_iter().enumerate() {
@@ -222,7 +243,7 @@ mod tests {
                     let objective = Objective { weighting, ..Objective::default() };
                     let model = model(sde.clone(), preconditioning.clone());
                     let noised = objective.noise(&model, &x_0, 7, 0);
-                    let loss = Objective::loss(&model, &noised, &Cond::NONE).item();
+                    let loss = Objective::loss(&model, &noised, &Cond::NONE, None).item();
                     let denoised = model.denoise(&noised.x_t, &noised.times, &Cond::NONE);
                     let weight = noised.times.column(&x_0, |t| objective.weight(&sde, &preconditioning, t));
                     let direct = (&(&denoised - &x_0).square() * &weight).mean_all().item();

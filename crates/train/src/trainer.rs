@@ -12,11 +12,13 @@ use fokker_tensor::Dtype;
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::objective::Objective;
+use crate::variance::Bound;
 
 /// A run between two steps.
 pub struct Trainer {
     config: RunConfig,
     model: DiffusionModel,
+    bound: Option<Bound>,
     ema: Ema<DiffusionModel>,
     adam: Adam<DiffusionModel>,
     loader: Loader,
@@ -51,17 +53,18 @@ impl Trainer {
     /// A run at its start; relative paths of the data are taken from `base`.
     ///
     /// # Errors
-    /// If the data cannot be opened, or the model or the sampler not be built.
+    /// If the data cannot be opened, or the model, its bound or the sampler not be built.
     pub fn new(config: RunConfig, base: &Path) -> Result<Trainer, TrainError> {
         let dataset: Arc<dyn Dataset> = config.data.open(base)?.into();
         let model_config = config.model_config(dataset.sample_shape(), dataset.classes())?;
         let model = DiffusionModel::new(model_config, config.seed, Dtype::F32)?;
         // A sampler that does not go with the process would fail only at the first picture.
         config.sample.sampler.build(&model)?;
+        let bound = config.objective.bound(&model.config, dataset.levels())?;
         let loader = loader(&config, dataset, 0)?;
         let ema = Ema::new(&model, config.ema.0);
         let adam = Adam::new(&model, config.train.adam);
-        Ok(Trainer { config, model, ema, adam, loader, step: 0 })
+        Ok(Trainer { config, model, bound, ema, adam, loader, step: 0 })
     }
 
     /// A run as a checkpoint left it; `file` is where `checkpoint` came from.
@@ -99,9 +102,10 @@ impl Trainer {
         checkpoint.load_module("adam.square", &mut adam.square, file)?;
         adam.steps = number(key::ADAM_STEPS)?;
         ema.updates = number(key::EMA_UPDATES)?;
+        let bound = config.objective.bound(&model.config, dataset.levels())?;
         let loader = loader(&config, dataset, number(key::CURSOR)?)?;
         let step = number(key::STEP)?;
-        Ok(Trainer { config, model, ema, adam, loader, step })
+        Ok(Trainer { config, model, bound, ema, adam, loader, step })
     }
 
     /// Everything that [`resume`](Self::resume) needs.
@@ -139,7 +143,7 @@ impl Trainer {
         let objective = self.config.objective;
         let noised = objective.noise(&self.model, &batch.x, seed, first);
         let cond = objective.condition(&self.model, batch.labels.as_deref(), seed, first);
-        let (loss, grads) = value_and_grad(&self.model, |model| Objective::loss(model, &noised, &cond));
+        let (loss, grads) = value_and_grad(&self.model, |model| Objective::loss(model, &noised, &cond, self.bound.as_ref()));
         let gradient_norm = global_norm(&grads);
         let section = &self.config.train;
         let learning_rate = section.learning_rate * section.schedule.factor(self.step, section.steps);

@@ -165,6 +165,7 @@ fn unet(channels: usize, network: UNetConfig, parameters: usize) -> Result<Diffu
         classes: None,
         sde: Edm::default().into(),
         preconditioning: Preconditioning::default(),
+        learned_variance: false,
         network: NetworkConfig::UNet(network),
     };
     let mut model = DiffusionModel::new(config, 0, Dtype::F32)?;

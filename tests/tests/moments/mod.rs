@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use fokker_sde::{Cond, Denoiser, Gaussian, Sde};
+use fokker_sde::{Cond, Denoiser, Sde};
 use fokker_solve::{Grid, NoiseSource, Sampler, Solver, SolverConfig, noise_step};
 use fokker_tensor::Dtype;
 use fokker_tensor::noise::Brownian;
@@ -68,7 +68,7 @@ const ONE_DRAW: [&str; 12] = [
 /// multistep solver remembers. They are found from as many samples as there are unknowns, whose noise is known: up to three draws
 /// per step, or increment and area of the Brownian path over both halves (in log-SNR) of each step; of solvers that use no more, one draw or the
 /// increment of a whole step.
-pub(crate) fn exact_moments(model: &Gaussian, solver: &SolverConfig, grid: Grid, start: (f64, f64)) -> (f64, f64) {
+pub(crate) fn exact_moments(model: &dyn Denoiser, solver: &SolverConfig, grid: Grid, start: (f64, f64)) -> (f64, f64) {
     let sde = model.sde();
     let brownian = noise_source(solver) == Some(NoiseSource::Brownian);
     let once = ONE_DRAW.contains(&solver.name());

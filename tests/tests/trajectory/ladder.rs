@@ -1,10 +1,10 @@
 //! The cases of diffusers' schedulers that walk a ladder of betas.
 
-use fokker_sde::{Betas, Discrete, Ladder, Sde};
+use fokker_sde::{Betas, Denoiser, Discrete, Ladder, Sde};
 use fokker_solve::Solver;
 use fokker_tensor::Tensor;
 
-use super::{assert_states, run, states, times};
+use super::{assert_states, run, run_model, states, times};
 use crate::fixture::{Case, Fixture};
 
 /// The process of a case's ladder.
@@ -37,6 +37,12 @@ pub(crate) fn run_ladder(case: &Case, solver: impl Solver) -> Vec<Tensor> {
     let process = discrete(case);
     let times = ladder_times(case, &process);
     run(process, solver, &times, states(case).len(), case.tensor("x"))
+}
+
+/// Follows a case on its ladder to its end, with the model of the case instead of the mixture.
+pub(crate) fn follow_ladder_of(case: &Case, model: &dyn Denoiser, solver: impl Solver) {
+    let times = ladder_times(case, &discrete(case));
+    assert_states(case, &run_model(model, solver, &times, states(case).len(), case.tensor("x")));
 }
 
 /// Follows a case on its ladder to its end.

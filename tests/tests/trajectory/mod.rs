@@ -4,7 +4,7 @@
 
 pub(crate) mod ladder;
 
-use fokker_sde::{Cond, Edm, Sde};
+use fokker_sde::{Cond, Denoiser, Edm, Sde};
 use fokker_solve::{Grid, Sampler, Solver, Step, noise_step};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
@@ -38,10 +38,14 @@ pub(crate) fn times(case: &Case) -> Vec<f64> {
 /// The states after each of `steps` steps from `x`, `[B, D]`, of the exact mixture under `sde`, with the tests' noise. With as
 /// many times as steps the last one denoises.
 pub(crate) fn run(sde: impl Sde + Clone + 'static, solver: impl Solver, times: &[f64], steps: usize, x: Tensor) -> Vec<Tensor> {
+    run_model(&mixture(sde), solver, times, steps, x)
+}
+
+/// The same of any model.
+pub(crate) fn run_model(model: &dyn Denoiser, solver: impl Solver, times: &[f64], steps: usize, x: Tensor) -> Vec<Tensor> {
     assert!(times.len() == steps || times.len() == steps + 1, "{} times of {steps} steps", times.len());
-    let model = mixture(sde.clone());
-    let grid = Grid::new(times.to_vec(), times.len() == steps, &sde).unwrap_or_else(|e| panic!("{e}"));
-    let sampler = Sampler::new(&model, solver, grid).unwrap_or_else(|e| panic!("{e}")).state(Dtype::F64);
+    let grid = Grid::new(times.to_vec(), times.len() == steps, model.sde()).unwrap_or_else(|e| panic!("{e}"));
+    let sampler = Sampler::new(model, solver, grid).unwrap_or_else(|e| panic!("{e}")).state(Dtype::F64);
     let mut states = Vec::new();
     let mut observer = |step: &Step<'_>| states.push(step.x.clone());
     sampler.integrate(x, &Cond::NONE, NOISE, 0, &mut [&mut observer]).unwrap_or_else(|e| panic!("{e}"));

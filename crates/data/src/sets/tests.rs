@@ -44,6 +44,20 @@ fn every_generated_set_is_a_function_of_its_seed_and_row() {
 }
 
 #[test]
+fn sets_with_levels_have_no_other_values_and_those_without_have() {
+    let mut with_levels = Vec::new();
+    for config in DataConfig::generated() {
+        let set = config.open(Path::new("")).unwrap();
+        let values = set.batch(&(0..50).collect::<Vec<_>>()).unwrap().x.to_vec::<f64>();
+        let byte = |x: f64| 127.5 * (x + 1.0);
+        let on_levels = values.iter().all(|&x| x.abs() <= 1.0 && (byte(x) - byte(x).round()).abs() < 1e-4);
+        assert_eq!(on_levels, set.levels() == Some(256), "{}", config.kind());
+        with_levels.extend(set.levels().map(|_| config.kind()));
+    }
+    assert_eq!(with_levels, ["glyphs"]);
+}
+
+#[test]
 fn every_class_is_as_likely_as_the_others() {
     for config in DataConfig::generated() {
         let set = config.open(Path::new("")).unwrap();

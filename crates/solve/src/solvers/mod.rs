@@ -1,6 +1,6 @@
 //! The solvers, one file each, listed once below.
 
-use fokker_sde::{Quantity, Sde};
+use fokker_sde::{Denoiser, Quantity, Sde};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SolveError;
@@ -315,6 +315,9 @@ impl Solver for SolverConfig {
     }
     fn check(&self) -> Result<(), SolveError> {
         self.inner().check()
+    }
+    fn check_model(&self, denoiser: &dyn Denoiser) -> Result<(), SolveError> {
+        self.inner().check_model(denoiser)
     }
     fn start(&self, sde: &dyn Sde, grid: &Grid) -> Result<Box<dyn Stepper>, SolveError> {
         self.inner().start(sde, grid)

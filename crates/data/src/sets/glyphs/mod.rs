@@ -73,6 +73,10 @@ impl Dataset for Glyphs {
         Some(DIGITS.len())
     }
 
+    fn levels(&self) -> Option<usize> {
+        Some(256)
+    }
+
     fn batch(&self, rows: &[usize]) -> Result<Batch, DataError> {
         let key = stream("glyphs");
         let mut x = Vec::with_capacity(rows.len() * SIDE * SIDE);
