@@ -5,6 +5,9 @@
 //! - `fixtures/`, `reference/`: PyTorch's values, and the scripts that make them. Tests need no Python.
 //! - `benches/workloads/`: whole workloads, beside PyTorch where asked (`cargo xtask bench`).
 //! - `examples/judge.rs`: judges samples without knowing the model.
+//! - [`solver_table`], `examples/solvers.rs`: how accurate each solver is, as a page of `docs` (`cargo xtask solvers`).
+
+pub mod solver_table;
 
 /// The README's example, compiled and run with the documentation's.
 #[cfg(doctest)]

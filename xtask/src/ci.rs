@@ -1,4 +1,4 @@
-//! `cargo xtask ci` and `cargo xtask bench`.
+//! `cargo xtask ci`, `cargo xtask bench` and `cargo xtask solvers`.
 
 use crate::{Failure, Outcome, run, tidy};
 use std::path::Path;
@@ -20,6 +20,14 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
     /// Passed on to the benchmark
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+/// Arguments of `cargo xtask solvers`.
+#[derive(clap::Args)]
+pub(crate) struct SolversArgs {
+    /// Passed on to the program: `--check` writes nothing and fails if the page is not what the code gives
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -127,6 +135,13 @@ pub(crate) fn bench(args: &BenchArgs) -> Outcome {
     let root = run::workspace_root()?;
     let mut command = run::cargo(&root, &["bench", "--package", "conformance", "--bench", "workloads", "--"]);
     if run::succeeds(command.args(&args.args))? { Ok(()) } else { Err(Failure::new("the benchmark failed")) }
+}
+
+/// Writes the page of solvers.
+pub(crate) fn solvers(args: &SolversArgs) -> Outcome {
+    let root = run::workspace_root()?;
+    let mut command = run::cargo(&root, &["run", "--release", "--package", "conformance", "--example", "solvers", "--"]);
+    if run::succeeds(command.args(&args.args))? { Ok(()) } else { Err(Failure::new("the page of solvers was not made")) }
 }
 
 #[cfg(test)]

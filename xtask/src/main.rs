@@ -1,4 +1,4 @@
-//! Development tasks of the workspace: `cargo xtask data|snapshots|tidy|ci|bench`.
+//! Development tasks of the workspace: `cargo xtask data|snapshots|tidy|ci|bench|solvers`.
 //!
 //! Nothing here links a crate of the workspace, so that the tasks build quickly and run even when the
 //! crates do not compile. Exit codes: 0 done, 1 the task failed or found something, 2 wrong usage.
@@ -50,6 +50,8 @@ enum Task {
     Ci(ci::Args),
     /// Run the workload benchmarks of the conformance package
     Bench(ci::BenchArgs),
+    /// Measure every solver and write docs/solvers.md and its picture
+    Solvers(ci::SolversArgs),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Ci(args) => ci::run(&args),
         Task::Bench(args) => ci::bench(&args),
+        Task::Solvers(args) => ci::solvers(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

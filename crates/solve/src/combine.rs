@@ -1,6 +1,6 @@
 //! Linear combinations of states, the only arithmetic solvers do on tensors.
 
-use fokker_tensor::{Device, Dtype, Element, Tensor};
+use fokker_tensor::{Device, Dtype, Element, Tensor, update};
 
 /// `a x + Σ_i c_i y_i`, all of one shape and type; coefficients in `f64`, rounded to the state's type once.
 ///
@@ -19,29 +19,7 @@ pub fn combine(a: f64, x: Tensor, terms: &[(f64, &Tensor)]) -> Tensor {
     if x.is_tracked() || terms.iter().any(|(_, y)| y.is_tracked()) {
         return terms.iter().fold(&x * a, |sum, (c, y)| &sum + &(*y * *c));
     }
-    match (x.device(), x.dtype()) {
-        (Device::Cpu, Dtype::F32) => in_place::<f32>(a, x, &terms),
-        (Device::Cpu, Dtype::F64) => in_place::<f64>(a, x, &terms),
-    }
-}
-
-fn in_place<T: Element>(a: f64, mut x: Tensor, terms: &[(f64, &Tensor)]) -> Tensor {
-    let scale = T::of(a);
-    let terms: Vec<(T, &[T])> = terms.iter().map(|(c, y)| (T::of(*c), y.as_slice::<T>())).collect();
-    x.update::<T>(|x| match terms[..] {
-        [] => x.iter_mut().for_each(|x| *x = scale * *x),
-        [(c, y)] => x.iter_mut().zip(y).for_each(|(x, &y)| *x = scale * *x + c * y),
-        [(c, y), (d, z)] => {
-            x.iter_mut().zip(y).zip(z).for_each(|((x, &y), &z)| *x = scale * *x + c * y + d * z);
-        }
-        [(c, y), (d, z), (e, w), ref rest @ ..] => {
-            x.iter_mut().zip(y).zip(z).zip(w).for_each(|(((x, &y), &z), &w)| *x = scale * *x + c * y + d * z + e * w);
-            for &(c, y) in rest {
-                x.iter_mut().zip(y).for_each(|(x, &y)| *x += c * y);
-            }
-        }
-    });
-    x
+    update::combine(a, x, &terms)
 }
 
 /// The same with coefficients of its own for each sample: row `b` is `a[b] x[b] + Σ_i c_i[b] y_i[b]`, all of shape `[B, ...]`. What has
@@ -113,6 +91,23 @@ mod tests {
                     assert!((found - (1.7 * before[j] + sum)).abs() < 1e-6, "{n} terms: {found}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn long_states_are_combined_like_short_ones_whether_shared_or_not() {
+        let noise = fokker_tensor::Noise::new(3, 0);
+        let tensors: Vec<Tensor> = (0..5).map(|i| noise.normal(&[40_001, 1], 0, i, Dtype::F32)).collect();
+        let terms: Vec<(f64, &Tensor)> = tensors[1..].iter().zip([0.5, -2.0, 0.25, 3.0]).map(|(y, c)| (c, y)).collect();
+        let (kept, own) = (tensors[0].to_vec::<f64>(), Tensor::from_vec(&[40_001, 1], tensors[0].to_vec::<f32>()));
+        let shared = combine(-0.75, tensors[0].clone(), &terms);
+        assert_eq!(tensors[0].to_vec::<f64>(), kept);
+        assert_eq!(shared.to_vec::<f32>(), combine(-0.75, own, &terms).to_vec::<f32>());
+        for i in [0, 1023, 1024, 16_383, 16_384, 32_768, 40_000] {
+            let row = |t: &Tensor| t.slice(0, i..i + 1);
+            let short: Vec<(f64, Tensor)> = terms.iter().map(|(c, y)| (*c, row(y))).collect();
+            let expected = combine(-0.75, row(&tensors[0]), &short.iter().map(|(c, y)| (*c, y)).collect::<Vec<_>>());
+            assert_eq!(row(&shared).item(), expected.item(), "element {i}");
         }
     }
 

@@ -10,7 +10,7 @@ use fokker_tensor::{Dtype, Noise, Tensor};
 
 use crate::Failure;
 
-pub(crate) const WORKLOADS: [&str; 11] = [
+pub(crate) const WORKLOADS: [&str; 12] = [
     "mlp-train",
     "mlp-forward",
     "mlp-sample",
@@ -22,6 +22,7 @@ pub(crate) const WORKLOADS: [&str; 11] = [
     "cifar-single",
     "block-train",
     "block-forward",
+    "overhead",
 ];
 
 type Call = Box<dyn FnMut()>;

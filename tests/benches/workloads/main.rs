@@ -4,6 +4,7 @@
 //! cargo xtask bench                                   ours
 //! cargo xtask bench --peers PYTHON                    ours and PyTorch's in turn, with ratios
 //! cargo xtask bench --workload mlp-train --json
+//! cargo xtask bench --workload overhead               what solvers cost beside the model
 //! ```
 //!
 //! Every measurement is made in a process of its own, so its peak memory is its own, and with `--peers` the two programs take turns in
@@ -12,6 +13,7 @@
 //! of parameters; `train` is forward, mean squared error, backward and AdamW.
 
 mod calls;
+mod overhead;
 
 use std::path::Path;
 use std::process::Command;
@@ -91,6 +93,10 @@ fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     if let Some(workload) = &arguments.here {
         rayon_threads(arguments.threads)?;
+        if workload == "overhead" {
+            println!("{}", serde_json::to_string(&overhead::measure(arguments.reps))?);
+            return Ok(());
+        }
         // On one of the pool's threads, as the program does.
         let measured = rayon::scope(|_| measure(workload, arguments.reps).map_err(|e| e.to_string()))?;
         println!("{}", serde_json::to_string(&measured)?);
@@ -102,7 +108,10 @@ fn main() -> Result<(), Failure> {
         return Err(format!("--workload {unknown}: expected one of {}", WORKLOADS.join(", ")).into());
     }
     for workload in wanted {
-        compare(workload, &arguments)?;
+        match workload {
+            "overhead" => solver_overhead(&arguments)?,
+            _ => compare(workload, &arguments)?,
+        }
     }
     Ok(())
 }
@@ -129,12 +138,12 @@ fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
         let threads = arguments.threads.to_string();
         let own =
             Command::new(std::env::current_exe()?).args(["--here", workload, "--reps", &reps, "--threads", &threads]).output()?;
-        ours.add(&parse(&own)?);
+        ours.add(&parse::<Measured>(&own)?);
         for (setting, peer) in settings.iter().zip(&mut peers) {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/bench/peers.py");
             let python = arguments.peers.as_deref().unwrap_or("python3");
             let options = ["--workload", workload, "--setting", setting, "--reps", &reps, "--threads", &threads];
-            peer.add(&parse(&Command::new(python).arg(script).args(options).output()?)?);
+            peer.add(&parse::<Measured>(&Command::new(python).arg(script).args(options).output()?)?);
         }
     }
     ours.close();
@@ -158,7 +167,20 @@ fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn parse(output: &std::process::Output) -> Result<Measured, Failure> {
+/// What solvers cost beside the model, on one thread.
+fn solver_overhead(arguments: &Arguments) -> Result<(), Failure> {
+    let reps = (arguments.reps * arguments.rounds).to_string();
+    let options = ["--here", "overhead", "--reps", &reps, "--threads", "1"];
+    let measured = parse(&Command::new(std::env::current_exe()?).args(options).output()?)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&measured)?)
+    } else {
+        overhead::print(&measured)
+    }
+    Ok(())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(output: &std::process::Output) -> Result<T, Failure> {
     if !output.status.success() {
         return Err(format!("a measurement failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
