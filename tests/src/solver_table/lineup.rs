@@ -22,7 +22,7 @@ fn settings(solver: SolverConfig) -> SolverConfig {
         }
         // In t, which is the noise level here, it is `lms`.
         SolverConfig::Deis(default) => Deis { order: 3, variable: Variable::LogSnr, ..default }.into(),
-        SolverConfig::ExponentialAdams(default) => ExponentialAdams { corrector: true, ..default }.into(),
+        SolverConfig::ExponentialAdams(default) => ExponentialAdams { order: 4, corrector: true, ..default }.into(),
         // Runge and Kutta's warm-up alone costs 12 evaluations.
         SolverConfig::Pndm(_) => Pndm { warm_up: WarmUp::Plms }.into(),
         SolverConfig::UniPc(default) => UniPc { order: 3, ..default }.into(),
