@@ -251,6 +251,35 @@ impl<T: Element> Scratch<T> {
     }
 }
 
+/// Whether every number of `x` is finite.
+pub(crate) struct AllFinite<'a, T> {
+    pub(crate) x: &'a [T],
+}
+
+impl<T: Lanes> WithSimd for AllFinite<'_, T> {
+    type Output = bool;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let lanes = width::<S, T>();
+        let zero = T::splat(simd, T::ZERO);
+        // 0 times what is not finite is NaN, and NaN stays in a sum.
+        let mut sums = [zero; 4];
+        let whole = self.x.len() / (4 * lanes) * (4 * lanes);
+        for at in (0..whole).step_by(4 * lanes) {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                *sum = T::mul_add(simd, load(simd, self.x, at + k * lanes), zero, *sum);
+            }
+        }
+        for at in (whole..self.x.len()).step_by(lanes) {
+            sums[0] = T::mul_add(simd, part(simd, self.x, at), zero, sums[0]);
+        }
+        let sum = T::plus(simd, T::plus(simd, sums[0], sums[1]), T::plus(simd, sums[2], sums[3]));
+        let mut elements = [T::ZERO; MOST];
+        store_part(simd, &mut elements[..lanes], sum);
+        elements[..lanes].iter().all(|&x| x == T::ZERO)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::Cell;
@@ -362,6 +391,19 @@ pub(crate) mod tests {
             for (x, (y, slope)) in [-1.5, 0.0, 2.5].into_iter().zip(y.into_iter().zip(slope)) {
                 let (value, derivative) = exact(x);
                 assert!((y - value).abs() < 1e-15 && (slope - derivative).abs() < 1e-15, "{vectors:?}: at {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_found_at_any_place() {
+        for len in [1, 31, 32, 33, 64, 4095, 4097, 9000] {
+            let finite: Vec<f32> = (0..len).map(|i| if i % 2 == 0 { f32::MAX } else { -0.0 }).collect();
+            assert!(crate::Tensor::from_vec(&[len], finite.clone()).all_finite(), "{len} finite numbers");
+            for (place, bad) in [(0, f32::NAN), (len / 2, f32::INFINITY), (len - 1, f32::NEG_INFINITY), (len - 1, f32::NAN)] {
+                let mut x = finite.clone();
+                x[place] = bad;
+                assert!(!crate::Tensor::from_vec(&[len], x).all_finite(), "{bad} at {place} of {len}");
             }
         }
     }

@@ -25,28 +25,6 @@ impl<T: Copy, F: Fn(T) -> T> NullaryFnOnce for Map1<'_, T, F> {
     }
 }
 
-/// Whether every `x[i]` is finite.
-pub(crate) struct AllFinite<'a, T> {
-    pub(crate) x: &'a [T],
-}
-
-impl<T: crate::Element> NullaryFnOnce for AllFinite<'_, T> {
-    type Output = bool;
-    #[inline(always)]
-    fn call(self) -> bool {
-        // 0 times what is not finite is NaN, and NaN stays in a sum.
-        const LANES: usize = 32;
-        let mut lanes = [T::ZERO; LANES];
-        let mut chunks = self.x.chunks_exact(LANES);
-        for chunk in &mut chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += x * T::ZERO;
-            }
-        }
-        lanes.iter().chain(chunks.remainder()).all(|&x| x * T::ZERO == T::ZERO)
-    }
-}
-
 /// `out[i] = f(x[i], y[i])`.
 pub(crate) struct Map2<'a, T, F> {
     pub(crate) out: &'a mut [T],
@@ -112,22 +90,4 @@ pub(crate) fn long_sum<T: crate::Element>(data: &[T], f: impl Fn(f64) -> f64 + C
         out[0] = widest(Sum { x: &data[i * crate::par::PIECE..end], f });
     });
     partial.iter().sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::Tensor;
-
-    #[test]
-    fn a_number_that_is_not_finite_is_found_at_any_place() {
-        for len in [1, 31, 32, 33, 64, 4095, 4097, 9000] {
-            let finite: Vec<f32> = (0..len).map(|i| if i % 2 == 0 { f32::MAX } else { -0.0 }).collect();
-            assert!(Tensor::from_vec(&[len], finite.clone()).all_finite(), "{len} finite numbers");
-            for (place, bad) in [(0, f32::NAN), (len / 2, f32::INFINITY), (len - 1, f32::NEG_INFINITY), (len - 1, f32::NAN)] {
-                let mut x = finite.clone();
-                x[place] = bad;
-                assert!(!Tensor::from_vec(&[len], x).all_finite(), "{bad} at {place} of {len}");
-            }
-        }
-    }
 }

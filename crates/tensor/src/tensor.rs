@@ -7,7 +7,7 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 use crate::element::num::Real;
 use crate::element::{Dtype, Element};
 use crate::graph::Node;
-use crate::simd;
+use crate::lanes;
 use crate::storage::{Buffer, CpuStorage, Device, Storage};
 
 /// A dense, row-major array of `f32` or `f64`, channels last where it holds images.
@@ -194,7 +194,7 @@ impl Tensor {
 
     /// Whether every element is finite.
     pub fn all_finite(&self) -> bool {
-        by_dtype!(self.dtype(), T => self.as_slice::<T>().chunks(4096).all(|x| simd::widest(simd::AllFinite { x })))
+        by_dtype!(self.dtype(), T => self.as_slice::<T>().chunks(4096).all(|x| lanes::dispatch(lanes::AllFinite { x })))
     }
 
     /// An `ndarray` view of the elements (no copy).

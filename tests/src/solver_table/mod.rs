@@ -9,7 +9,7 @@
 //! on one of the usual grids whose *counted* evaluations, the last one included, are at most those of its column. Fitted grids are
 //! fitted on other states than those they are judged on.
 //!
-//! [`compute`] makes a [`Table`]; [`page::markdown`] and [`plot::draw`] show it beside what `tests/reference/solver_table.py` found other
+//! [`compute`] makes a [`Table`]; [`page::markdown`] and [`plot::svg`] show it beside what `tests/reference/solver_table.py` found other
 //! libraries to reach on the same states ([`peers`]). `cargo xtask solvers` runs all of it.
 
 pub mod distance;
