@@ -11,30 +11,18 @@ k-diffusion computes in the type of its tensors; the one thing it makes itself, 
 default type, which is float64 here.
 """
 
-import importlib.util
 import sys
-import types
-from pathlib import Path
 
 import torch
 
 import mixture
 from fixture import Fixture
+from kdiffusion import K
 from philox import Draws, initial, noise_case
 
 torch.set_default_dtype(torch.float64)
 
 
-def sampling_module():
-    """``k_diffusion.sampling`` without the package's ``__init__``, which imports its training code and all that needs."""
-    package = types.ModuleType("k_diffusion")
-    package.__path__ = [str(Path(importlib.util.find_spec("k_diffusion").origin).parent)]
-    sys.modules["k_diffusion"] = package
-    import k_diffusion.sampling
-    return k_diffusion.sampling
-
-
-K = sampling_module()
 fixture = Fixture("samplers_kdiffusion")
 noise_case(fixture)
 SIGMA_MIN, SIGMA_MAX = 0.02, 20.0

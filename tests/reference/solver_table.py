@@ -21,11 +21,9 @@ those of a fixed ladder; and what draws noise.
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
 import math
 import sys
-import types
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +36,7 @@ from azula.denoise import Denoiser, DiracPosterior
 from azula.noise import VESchedule
 
 import philox
+from kdiffusion import K
 
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
@@ -230,18 +229,6 @@ def diffusers_samplers():
 
 
 # --- k-diffusion -------------------------------------------------------------------------------------------------------
-
-
-def sampling_module():
-    """``k_diffusion.sampling`` without the package's ``__init__``, which imports its training code and all that needs."""
-    package = types.ModuleType("k_diffusion")
-    package.__path__ = [str(Path(importlib.util.find_spec("k_diffusion").origin).parent)]
-    sys.modules["k_diffusion"] = package
-    import k_diffusion.sampling
-    return k_diffusion.sampling
-
-
-K = sampling_module()
 
 
 class TooMany(Exception):

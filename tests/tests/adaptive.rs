@@ -9,7 +9,7 @@ use fokker_solve::{
 };
 use fokker_tensor::{Dtype, Tensor};
 
-use oracle::{NOISE, gaussian, max_difference, mixture, time_within_span};
+use oracle::{NOISE, Recorded, gaussian, max_difference, mixture, time_within_span};
 
 fn adaptive(control: &Control) -> Vec<SolverConfig> {
     let pair = |method, variable| AdaptiveRungeKutta { method, variable, control: control.clone() }.into();
@@ -111,36 +111,18 @@ fn a_first_step_that_is_too_long_is_rejected_and_changes_no_sample() {
     }
 }
 
-/// What a denoiser was asked: the times of each call.
-struct Recorded<D> {
-    inner: D,
-    calls: std::sync::Mutex<Vec<Times>>,
-}
-
-impl<D: Denoiser> Denoiser for Recorded<D> {
-    fn sde(&self) -> &dyn Sde {
-        self.inner.sde()
-    }
-
-    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        self.calls.lock().unwrap().push(t.clone());
-        self.inner.denoise(x, t, c)
-    }
-}
-
 #[test]
 fn samples_have_steps_of_their_own_unless_the_tolerance_is_the_batchs() {
     let sde = VariancePreserving::default();
     let (t, s) = ends(&sde);
     let x = Tensor::from_vec(&[2, 2], vec![0.05, -0.02, 2.5, -1.5]);
     for per in [Per::Sample, Per::Batch] {
-        let model = Recorded { inner: mixture(sde.clone()), calls: std::sync::Mutex::default() };
+        let model = Recorded::new(mixture(sde.clone()));
         for solver in adaptive(&Control { per, ..both(1e-4) }) {
-            model.calls.lock().unwrap().clear();
             let together = cross(&model, &solver, &[t, s], &x).0;
-            let each = model.calls.lock().unwrap().iter().filter(|times| matches!(times, Times::Each(_))).count();
+            let each = model.calls().iter().filter(|(times, _)| matches!(times, Times::Each(_))).count();
             assert_eq!(each > 0, per == Per::Sample, "{solver:?}");
-            let alone = cross(&model, &solver, &[t, s], &x.slice(0, 1..2)).0;
+            let alone = cross(&model.inner, &solver, &[t, s], &x.slice(0, 1..2)).0;
             let difference = max_difference(&together.slice(0, 1..2), &alone);
             assert_eq!(difference < 1e-11, per == Per::Sample, "{solver:?}: {difference:e}");
         }

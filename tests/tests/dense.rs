@@ -2,16 +2,14 @@
 
 mod oracle;
 
-use std::sync::Mutex;
-
-use fokker_sde::{Cond, Denoiser, LinearFlow, Sde, SdeConfig, Times, VariancePreserving, diffuse};
+use fokker_sde::{Cond, Denoiser, LinearFlow, Sde, SdeConfig, VariancePreserving, diffuse};
 use fokker_solve::{
     AdaptiveRungeKutta, Control, DpmAdaptive, Grid, GridConfig, Kind, Method, Sampler, Samples, SolveError, Solver, SolverConfig,
     Step, Trajectory, Variable,
 };
 use fokker_tensor::{Dtype, Tensor};
 
-use oracle::{NOISE, fitted_order, gaussian, max_difference, mixture, smooth_processes, solvers, time_within_span};
+use oracle::{NOISE, Recorded, fitted_order, gaussian, max_difference, mixture, smooth_processes, solvers, time_within_span};
 
 /// Solvers with dense output, and the variable of their steps.
 fn dense(control: &Control) -> Vec<(SolverConfig, Variable)> {
@@ -131,44 +129,28 @@ fn wanting_states_changes_no_bit_of_the_trajectory_and_costs_no_evaluation() {
     }
 }
 
-/// What a denoiser was asked.
-struct Recorded<D> {
-    inner: D,
-    calls: Mutex<Vec<(f64, Vec<f64>)>>,
-}
-
-impl<D: Denoiser> Denoiser for Recorded<D> {
-    fn sde(&self) -> &dyn Sde {
-        self.inner.sde()
-    }
-
-    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        self.calls.lock().unwrap().push((t.of(0), x.to_vec::<f64>()));
-        self.inner.denoise(x, t, c)
-    }
-}
-
 #[test]
 fn at_the_ends_of_steps_and_of_the_grids_intervals_it_is_the_state_itself() {
     let sde = VariancePreserving::default();
     let grid = [0.95, 0.4, 0.05];
     let x = Tensor::from_vec(&[1, 2], vec![0.3, -1.1]);
     for (solver, _) in dense(&both(1e-4)) {
-        let model = Recorded { inner: gaussian(sde.clone()), calls: Mutex::default() };
+        let model = Recorded::new(gaussian(sde.clone()));
         let sampler = sampler(&model, &solver, &grid);
         let mut ends = vec![(grid[0], x.to_vec::<f64>())];
         let mut observer = |step: &Step<'_>| ends.push((step.s, step.x.to_vec::<f64>()));
         sampler.integrate(x.clone(), &Cond::NONE, NOISE, 0, &mut [&mut observer]).unwrap();
-        let calls = std::mem::take(&mut *model.calls.lock().unwrap());
+        let calls = model.calls();
         for (t, state) in &ends {
             let (_, states) = walk(&sampler, &x, &[*t]);
             assert_eq!(&entry(&states, 0).to_vec::<f64>(), state, "{solver:?} at {t}");
         }
         // The model was run where each step ended: a Runge–Kutta step's last evaluation, DPM-Solver's next first one. There the state is what
         // the model saw; at the other stages it is not.
-        let wanted: Vec<f64> = calls.iter().map(|(t, _)| *t).collect();
+        let wanted: Vec<f64> = calls.iter().map(|(t, _)| t.of(0)).collect();
         let (_, states) = walk(&sampler, &x, &wanted);
-        let same = calls.iter().enumerate().filter(|(i, (_, seen))| entry(&states, *i).to_vec::<f64>() == *seen).count();
+        let same =
+            calls.iter().enumerate().filter(|(i, (_, seen))| entry(&states, *i).to_vec::<f64>() == seen.to_vec::<f64>()).count();
         let steps = calls.len() / if solver.order() == 5 { 6 } else { solver.order() as usize };
         // But for steps that are rejected, which cost evaluations too.
         assert!(steps > 6 && same <= steps + 1 && 2 * same >= steps, "{solver:?}: {same} of {steps} steps");

@@ -16,7 +16,7 @@ use fokker_solve::{
     noise_step,
 };
 use fokker_tensor::{Dtype, Tensor};
-use oracle::{NOISE, mixture};
+use oracle::{FlatStart, NOISE, mixture};
 use trajectory::ladder::{discrete, follow_ladder, follow_ladder_of, ladder_times, multistep};
 use trajectory::{TOLERANCE, assert_state, assert_states, edm, entry, follow, follow_but_last, run, states, times};
 
@@ -231,22 +231,6 @@ fn stochastic_schedulers_in_noise_levels_take_the_steps_of_diffusers() {
     }
     for case in fixture.of("DPMSolverSDEScheduler") {
         follow(&case, DpmppSde::default());
-    }
-}
-
-/// A mixture whose answer is one point from some time upwards.
-struct FlatStart {
-    inner: GaussianMixture,
-    from: f64,
-}
-
-impl Denoiser for FlatStart {
-    fn sde(&self) -> &dyn Sde {
-        self.inner.sde()
-    }
-
-    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        if t.of(0) >= self.from { Tensor::full(x.shape(), 0.3, x.dtype()) } else { self.inner.denoise(x, t, c) }
     }
 }
 

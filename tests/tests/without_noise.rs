@@ -5,7 +5,7 @@
 
 mod oracle;
 
-use fokker_sde::{Cond, Denoiser, GaussianMixture, Sde, SdeConfig, Times, diffuse};
+use fokker_sde::{Cond, Denoiser, Sde, SdeConfig, diffuse};
 use fokker_solve::{
     Ancestral, Ddim, Dpm2Ancestral, DpmPpMultistep, DpmPpSinglestep, DpmSolver, Dpmpp2mSde, Dpmpp2sAncestral, Dpmpp3mSde,
     DpmppSde, EdmStochastic, Euler, EulerAncestral, EulerMaruyama, ExponentialAdams, ExponentialEuler, GridConfig, Heun, Inner,
@@ -13,7 +13,9 @@ use fokker_solve::{
 };
 use fokker_tensor::{Dtype, Tensor};
 
-use oracle::{NOISE, fitted_order, gaussian, log_snr_grid, max_difference, mixture, smooth_processes, time_within_span};
+use oracle::{
+    FlatStart, NOISE, fitted_order, gaussian, log_snr_grid, max_difference, mixture, smooth_processes, time_within_span,
+};
 
 /// Samples of the model by `solver` on 12 steps, and the evaluations.
 fn run_on(model: &dyn Denoiser, grid: &GridConfig, solver: &SolverConfig) -> (Tensor, usize) {
@@ -68,22 +70,6 @@ fn the_dpmpp_family_without_noise_is_dpm_solver_pp() {
         // With the slope's exact weight it is the exact method.
         let exact = ExponentialAdams { order: 2, lower_order_final: never, ..ExponentialAdams::default() };
         same(Dpmpp2mSde { eta: 0.0, slope: SlopeWeight::Heun, ..Dpmpp2mSde::default() }.into(), exact.into());
-    }
-}
-
-/// A mixture whose answer is one point from some time upwards.
-struct FlatStart {
-    inner: GaussianMixture,
-    from: f64,
-}
-
-impl Denoiser for FlatStart {
-    fn sde(&self) -> &dyn Sde {
-        self.inner.sde()
-    }
-
-    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
-        if t.of(0) >= self.from { Tensor::full(x.shape(), 0.3, x.dtype()) } else { self.inner.denoise(x, t, c) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::method::{Method, Opened};
 use crate::print;
 use crate::progress::duration;
-use crate::rows::{Rows, classes_of};
+use crate::rows::Rows;
 use crate::sample::SampleBar;
 
 #[derive(Args)]
@@ -32,20 +32,17 @@ pub(crate) struct Encode {
 
 impl Encode {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let Opened { model, mut request, config, folder, .. } = self.method.open(self.rows.count)?;
-        let out = self.out.clone().unwrap_or_else(|| folder.join("codes.npy"));
+        let mut opened = self.method.open(self.rows.count)?;
+        let out = self.out.clone().unwrap_or_else(|| opened.folder.join("codes.npy"));
         if out.extension().and_then(|e| e.to_str()) != Some("npy") {
             return Err(Failure::usage(format!("--out {}: expected a file ending in .npy", out.display())));
         }
-        let batch = self.rows.read(&model, config.as_ref())?;
-        request.count = batch.x.dim(0);
-        if self.method.which.class.is_none() {
-            request.classes = classes_of(&model, batch.labels);
-        }
+        let x = self.rows.read(&mut opened, &self.method.which)?;
+        let Opened { model, request, .. } = opened;
 
         let started = Instant::now();
         let mut bar = SampleBar::new("encode", request.count);
-        let codes = encode(&model, &request, &batch.x, &mut [&mut bar])?;
+        let codes = encode(&model, &request, &x, &mut [&mut bar])?;
         bar.finish();
         let mut bar = SampleBar::new("decode", request.count);
         let again = decode(&model, &request, &codes.x, &mut [&mut bar])?;
@@ -58,7 +55,7 @@ impl Encode {
             again.nfe
         ));
         let rms = |x: &Tensor| x.to(Dtype::F64).square().mean_all().item().sqrt();
-        let error = rms(&(&again.x - &batch.x.to(again.x.dtype())));
+        let error = rms(&(&again.x - &x.to(again.x.dtype())));
         print::say(format_args!("noise: {}, root mean square {:.4}", out.display(), rms(&codes.x)));
         print::say(format_args!("round trip: root mean square error {error:.3e} in the data's units"));
         Ok(())

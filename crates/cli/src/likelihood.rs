@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::method::{Opened, Which};
 use crate::print;
 use crate::progress::{Progress, duration};
-use crate::rows::{Rows, classes_of};
+use crate::rows::Rows;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker likelihood runs/moons moons -n 500 --out scores.csv\n  \
@@ -56,7 +56,7 @@ enum Trace {
 
 impl Likelihood {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let Opened { model, mut request, config, .. } = self.which.open(self.rows.count)?;
+        let mut opened = self.which.open(self.rows.count)?;
         let settings = self.settings();
         settings.check()?;
         if let Some(out) = &self.out
@@ -64,20 +64,17 @@ impl Likelihood {
         {
             return Err(Failure::usage(format!("--out {}: expected a file ending in .csv", out.display())));
         }
-        let batch = self.rows.read(&model, config.as_ref())?;
-        request.count = batch.x.dim(0);
-        if self.which.class.is_none() {
-            request.classes = classes_of(&model, batch.labels);
-        }
+        let x = self.rows.read(&mut opened, &self.which)?;
+        let Opened { model, request, .. } = opened;
         let started = Instant::now();
         let mut progress = Progress::new("sample", 0, request.count as u64);
-        let found = log_density(&model, &request, &settings, &batch.x, &mut |done| progress.set(done as u64, ""))?;
+        let found = log_density(&model, &request, &settings, &x, &mut |done| progress.set(done as u64, ""))?;
         progress.finish();
         if let Some(out) = &self.out {
             let text = scores(&found.log_density);
             atomic_write(out, |file| file.write_all(text.as_bytes()))?;
         }
-        self.answer(&found, batch.x.len() / request.count, started.elapsed().as_secs_f64())
+        self.answer(&found, x.len() / request.count, started.elapsed().as_secs_f64())
     }
 
     fn settings(&self) -> Settings {

@@ -6,9 +6,11 @@ use clap::Args;
 use fokker_data::sets::{Array, Images};
 use fokker_data::{Batch, DataConfig, Dataset};
 use fokker_models::DiffusionModel;
+use fokker_tensor::Tensor;
 use fokker_train::{Classes, RunConfig};
 
 use crate::failure::Failure;
+use crate::method::{Opened, Which};
 
 /// How many are taken where no number is asked for and there may be very many.
 const SOME: usize = 100;
@@ -24,8 +26,21 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Reads samples that fit the model; `config` is that of its run.
-    pub(crate) fn read(&self, model: &DiffusionModel, config: Option<&RunConfig>) -> Result<Batch, Failure> {
+    /// Reads samples that fit the model, and asks for as many of their classes: the labels, unless another class is asked for.
+    pub(crate) fn read(&self, opened: &mut Opened, which: &Which) -> Result<Tensor, Failure> {
+        let Opened { model, request, config, .. } = opened;
+        let Batch { x, labels } = self.batch(model, config.as_ref())?;
+        request.count = x.dim(0);
+        if which.class.is_none() {
+            request.classes = match (model.config.classes, labels) {
+                (Some(n), Some(labels)) if labels.iter().all(|&label| (label as usize) < n) => Classes::Each(labels),
+                _ => Classes::Unconditional,
+            };
+        }
+        Ok(x)
+    }
+
+    fn batch(&self, model: &DiffusionModel, config: Option<&RunConfig>) -> Result<Batch, Failure> {
         let (set, named) = self.open(config)?;
         if set.sample_shape() != model.config.sample_shape {
             let (found, expected) = (set.sample_shape(), &model.config.sample_shape);
@@ -50,13 +65,5 @@ impl Rows {
             None => DataConfig::Array(Array::at(data)),
         };
         Ok((config.open(".".as_ref())?, true))
-    }
-}
-
-/// The classes of data for a model with classes: its labels, if it has any that the model knows.
-pub(crate) fn classes_of(model: &DiffusionModel, labels: Option<Vec<u32>>) -> Classes {
-    match (model.config.classes, labels) {
-        (Some(n), Some(labels)) if labels.iter().all(|&label| (label as usize) < n) => Classes::Each(labels),
-        _ => Classes::Unconditional,
     }
 }

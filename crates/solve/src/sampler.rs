@@ -69,14 +69,19 @@ impl SamplerConfig {
     /// # Errors
     /// If a number makes no sense or the parts do not go together.
     pub fn build<'a>(&self, denoiser: &'a dyn Denoiser) -> Result<Sampler<'a>, SolveError> {
-        let sampler = match &self.sde {
-            None => Sampler::new(denoiser, self.solver.clone(), self.grid.build(denoiser.sde())?),
-            Some(sde) => {
-                sde.check()?;
-                Sampler::new(Under::new(denoiser, sde.clone()), self.solver.clone(), self.grid.build(sde)?)
-            }
-        };
-        Ok(sampler?.threshold(self.threshold.clone())?.state(self.state.into()))
+        let denoiser = self.model(denoiser)?;
+        let grid = self.grid.build(denoiser.sde())?;
+        Ok(Sampler::new(denoiser, self.solver.clone(), grid)?.threshold(self.threshold.clone())?.state(self.state.into()))
+    }
+
+    /// `denoiser` as a model of the process to sample under.
+    ///
+    /// # Errors
+    /// If that process's numbers make no sense.
+    pub fn model<'a>(&self, denoiser: &'a dyn Denoiser) -> Result<Box<dyn Denoiser + 'a>, SolveError> {
+        let Some(sde) = &self.sde else { return Ok(Box::new(denoiser)) };
+        sde.check()?;
+        Ok(Box::new(Under::new(denoiser, sde.clone())))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use fokker_guidance::{AutoGuidance, ClassifierFree, Guidance};
 use fokker_models::DiffusionModel;
-use fokker_sde::{Cond, Counted, Counter, Denoiser, Under};
+use fokker_sde::{Cond, Counted, Counter, Denoiser};
 use fokker_solve::{
     FittedGrid, GridFit, Likelihood, LogDensity, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid,
 };
@@ -177,14 +177,9 @@ pub fn fit_grid(model: &DiffusionModel, request: &Generate, trials: usize) -> Re
     let fit = GridFit { trials, ..GridFit::new(sampler.grid.clone(), sampler.solver.clone()) };
     let epsilon = request.noise().normal(&[&[request.count], &model.config.sample_shape[..]].concat(), 0, 0, Dtype::F64);
     let cond = request.condition(model);
-    let on = |denoiser: &dyn Denoiser| {
-        let start = sampler.grid.build(denoiser.sde())?.first();
-        optimise_grid(denoiser, &fit, &(&epsilon * denoiser.sde().sigma(start)), &cond)
-    };
-    Ok(match &sampler.sde {
-        None => on(&guided)?,
-        Some(sde) => on(&Under::new(guided, sde.clone()))?,
-    })
+    let denoiser = sampler.model(&guided)?;
+    let start = sampler.grid.build(denoiser.sde())?.first();
+    Ok(optimise_grid(&denoiser, &fit, &(&epsilon * denoiser.sde().sigma(start)), &cond)?)
 }
 
 /// The log-density of the data `x`, `[count, ...]`, under the model alone: there is no density that a guided model is exact for.
@@ -205,13 +200,12 @@ pub fn log_density(
 ) -> Result<LogDensity, TrainError> {
     check_shape(model, request, x);
     let cond = request.condition(model);
-    let under = request.sampler.sde.clone().map(|sde| Under::new(model, sde));
-    let denoiser: &dyn Denoiser = under.as_ref().map_or(model, |under| under);
+    let denoiser = request.sampler.model(model)?;
     let (mut values, mut latent, mut nfe, mut products) = (Vec::new(), Vec::new(), 0, 0);
     for start in (0..request.count).step_by(request.batch) {
         let rows = start..request.count.min(start + request.batch);
         let (part, cond) = (x.slice(0, rows.clone()), cond.slice(rows.clone()));
-        let part = likelihood.log_density(denoiser, &part, &cond, request.noise(), start as u64)?;
+        let part = likelihood.log_density(&denoiser, &part, &cond, request.noise(), start as u64)?;
         values.extend(part.log_density);
         latent.push(part.latent);
         (nfe, products) = (nfe.max(part.nfe), products.max(part.products));

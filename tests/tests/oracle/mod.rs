@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use fokker_sde::{Betas, Covariance, Discrete, Gaussian, GaussianMixture, Ladder, Sde, SdeConfig};
+use std::sync::Mutex;
+
+use fokker_sde::{Betas, Cond, Covariance, Denoiser, Discrete, Gaussian, GaussianMixture, Ladder, Sde, SdeConfig, Times};
 use fokker_solve::{
     AdaptiveRungeKutta, AdaptiveSde, Ancestral, Ddim, Deis, Dpm2Ancestral, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep,
     DpmSolver, Dpmpp2mSde, Dpmpp2sAncestral, DpmppSde, EdmStochastic, EulerAncestral, EulerMaruyama, ExponentialAdams,
@@ -50,6 +52,50 @@ pub(crate) fn mixture(sde: impl Sde + 'static) -> GaussianMixture {
         &[vec![-1.0, -0.5], vec![1.0, -0.5], vec![0.2, 1.2]],
         &[Covariance::Isotropic(0.04), Covariance::Diagonal(vec![0.02, 0.2]), Covariance::Full(vec![0.2, 0.1, 0.1, 0.1])],
     )
+}
+
+/// A mixture whose answer is one point from some time upwards.
+pub(crate) struct FlatStart {
+    pub(crate) inner: GaussianMixture,
+    pub(crate) from: f64,
+}
+
+impl Denoiser for FlatStart {
+    fn sde(&self) -> &dyn Sde {
+        self.inner.sde()
+    }
+
+    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        if t.of(0) >= self.from { Tensor::full(x.shape(), 0.3, x.dtype()) } else { self.inner.denoise(x, t, c) }
+    }
+}
+
+/// A denoiser that remembers what it was asked: the times and the state of each call.
+pub(crate) struct Recorded<D> {
+    pub(crate) inner: D,
+    calls: Mutex<Vec<(Times, Tensor)>>,
+}
+
+impl<D> Recorded<D> {
+    pub(crate) fn new(inner: D) -> Self {
+        Self { inner, calls: Mutex::default() }
+    }
+
+    /// The calls since the last time this was asked.
+    pub(crate) fn calls(&self) -> Vec<(Times, Tensor)> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+}
+
+impl<D: Denoiser> Denoiser for Recorded<D> {
+    fn sde(&self) -> &dyn Sde {
+        self.inner.sde()
+    }
+
+    fn denoise(&self, x: &Tensor, t: &Times, c: &Cond) -> Tensor {
+        self.calls.lock().unwrap().push((t.clone(), x.clone()));
+        self.inner.denoise(x, t, c)
+    }
 }
 
 /// The largest difference of two tensors of one shape, whatever their types.
