@@ -22,6 +22,33 @@ pub fn combine(a: f64, x: Tensor, terms: &[(f64, &Tensor)]) -> Tensor {
     update::combine(a, x, &terms)
 }
 
+/// `y' = a y + b z + Σ_i c_i u_i` and then `z' = d z + e y' + Σ_i f_i u_i` with `first` `(a, b)`, `second` `(d, e)` and `terms`
+/// `(c_i, f_i, u_i)`: an answer and the state it leads to, each with the bits that [`combine`] gives it, but in one pass over memory.
+///
+/// What has coefficient 0 is left out, whatever is in it.
+///
+/// # Panics
+/// If shapes or types differ.
+#[track_caller]
+pub(crate) fn combine_two(
+    y: Tensor,
+    z: Tensor,
+    first: (f64, f64),
+    second: (f64, f64),
+    terms: &[(f64, f64, &Tensor)],
+) -> (Tensor, Tensor) {
+    if y.is_tracked() || z.is_tracked() || terms.iter().any(|(_, _, u)| u.is_tracked()) {
+        let of = |x: &Tensor, scale: f64, by: &Tensor, c: f64, terms: Vec<(f64, &Tensor)>| match scale {
+            0.0 => combine(c, by.clone(), &terms),
+            _ => combine(scale, x.clone(), &[vec![(c, by)], terms].concat()),
+        };
+        let y = of(&y, first.0, &z, first.1, terms.iter().map(|(c, _, u)| (*c, *u)).collect());
+        let z = of(&z, second.0, &y, second.1, terms.iter().map(|(_, f, u)| (*f, *u)).collect());
+        return (y, z);
+    }
+    update::combine_two(y, z, first, second, terms)
+}
+
 /// The same with coefficients of its own for each sample: row `b` is `a[b] x[b] + Σ_i c_i[b] y_i[b]`, all of shape `[B, ...]`. What has
 /// coefficient 0 is left out, `x` too.
 ///
@@ -108,6 +135,60 @@ mod tests {
             let short: Vec<(f64, Tensor)> = terms.iter().map(|(c, y)| (*c, row(y))).collect();
             let expected = combine(-0.75, row(&tensors[0]), &short.iter().map(|(c, y)| (*c, y)).collect::<Vec<_>>());
             assert_eq!(row(&shared).item(), expected.item(), "element {i}");
+        }
+    }
+
+    #[test]
+    fn two_combinations_in_one_pass_have_the_bits_of_two_passes_whatever_is_shared_and_tracked() {
+        let noise = fokker_tensor::Noise::new(4, 0);
+        for (dtype, n) in [(Dtype::F32, 40_001), (Dtype::F64, 77)] {
+            let tensors: Vec<Tensor> = (0..6).map(|i| noise.normal(&[n, 1], 0, i, dtype)).collect();
+            let fresh = |i: usize| combine(1.0, tensors[i].clone(), &[]);
+            let bad = Tensor::full(&[n, 1], f64::NAN, dtype);
+            for ((a, b), (d, e)) in [((1.5, -0.5), (0.25, 2.0)), ((1.5, 0.0), (0.0, 2.0)), ((0.5, 1.0), (0.0, 1.5))] {
+                for count in 0..5 {
+                    let terms: Vec<(f64, f64, &Tensor)> = (0..count)
+                        .map(|i| (0.5 * i as f64, 0.75 - i as f64, &tensors[i + 2]))
+                        .chain([(0.0, 0.0, &bad)])
+                        .collect();
+                    let part = |c: &dyn Fn(&(f64, f64, &Tensor)) -> f64| terms.iter().map(c).collect::<Vec<_>>();
+                    let with = |first: (f64, &Tensor), c: Vec<f64>| {
+                        let terms = terms.iter().zip(c).map(|(t, c)| (c, t.2));
+                        [first].into_iter().chain(terms).map(|(c, u)| (c, u.clone())).collect::<Vec<_>>()
+                    };
+                    let sum = |scale: f64, x: &Tensor, terms: &[(f64, Tensor)]| {
+                        let terms: Vec<(f64, &Tensor)> = terms.iter().map(|(c, u)| (*c, u)).collect();
+                        if scale == 0.0 {
+                            combine(terms[0].0, terms[0].1.clone(), &terms[1..])
+                        } else {
+                            combine(scale, x.clone(), &terms)
+                        }
+                    };
+                    let y = sum(a, &tensors[0], &with((b, &tensors[1]), part(&|t| t.0)));
+                    let z = sum(d, &tensors[1], &with((e, &y), part(&|t| t.1)));
+                    let expected = (y.to_vec::<f64>(), z.to_vec::<f64>());
+                    let bits = |(y, z): (Tensor, Tensor)| (y.to_vec::<f64>(), z.to_vec::<f64>());
+                    let before = (tensors[0].to_vec::<f64>(), tensors[1].to_vec::<f64>());
+                    for (y, z) in [(tensors[0].clone(), tensors[1].clone()), (fresh(0), fresh(1)), (fresh(0), tensors[1].clone())]
+                    {
+                        assert_eq!(bits(combine_two(y, z, (a, b), (d, e), &terms)), expected, "{count} terms");
+                    }
+                    assert_eq!(
+                        (tensors[0].to_vec::<f64>(), tensors[1].to_vec::<f64>()),
+                        before,
+                        "shared tensors must not change"
+                    );
+                    let tracked = combine_two(tensors[0].track(), tensors[1].clone(), (a, b), (d, e), &terms);
+                    assert!(tracked.0.is_tracked() && tracked.1.is_tracked());
+                    for (found, expected) in [(tracked.0, &y), (tracked.1, &z)] {
+                        assert!((&found.detach() - expected).abs().max_all().item() < 1e-5);
+                    }
+                }
+            }
+            // One tensor as both, as of a state that is a term of its own answer.
+            let (y, z) = combine_two(tensors[0].clone(), tensors[0].clone(), (1.0, 1.0), (1.0, 1.0), &[]);
+            assert_eq!(y.to_vec::<f64>(), combine(2.0, tensors[0].clone(), &[]).to_vec::<f64>());
+            assert_eq!(z.to_vec::<f64>(), combine(1.0, tensors[0].clone(), &[(1.0, &y)]).to_vec::<f64>());
         }
     }
 

@@ -344,6 +344,7 @@ impl<'a> Sampler<'a> {
             index: 0,
             total,
             threshold: &self.threshold,
+            keep_denoised: !observers.is_empty(),
             denoised: None,
             wanted,
             points: VecDeque::new(),

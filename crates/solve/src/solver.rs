@@ -124,6 +124,8 @@ pub struct Context<'a> {
     pub(crate) index: usize,
     pub(crate) total: usize,
     pub(crate) threshold: &'a Threshold,
+    /// Whether anybody asks for the last `x̂₀` after the step. If not, its memory is the solver's.
+    pub(crate) keep_denoised: bool,
     pub(crate) denoised: Option<Tensor>,
     /// States that observers want between the times of the grid.
     pub(crate) wanted: Wanted,
@@ -212,7 +214,9 @@ impl Context<'_> {
             return Err(self.not_finite(t.of(sample), "the denoiser's answer", "; the model may have diverged in training"));
         }
         let denoised = self.threshold.apply(denoised);
-        self.denoised = Some(denoised.clone());
+        if self.keep_denoised {
+            self.denoised = Some(denoised.clone());
+        }
         Ok(denoised)
     }
 

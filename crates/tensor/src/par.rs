@@ -22,6 +22,21 @@ pub(crate) fn pieces<T: Send>(out: &mut [T], len: usize, cost: usize, work: impl
     }
 }
 
+/// [`pieces`] of two slices of the same length at once.
+pub(crate) fn pieces2<T: Send>(
+    a: &mut [T],
+    b: &mut [T],
+    len: usize,
+    cost: usize,
+    work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+) {
+    if cost <= SERIAL || a.len() <= len {
+        a.chunks_mut(len).zip(b.chunks_mut(len)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
+    } else {
+        a.par_chunks_mut(len).zip(b.par_chunks_mut(len)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
+    }
+}
+
 /// [`pieces`] of three slices of the same length at once.
 pub(crate) fn pieces3<T: Send>(
     a: &mut [T],

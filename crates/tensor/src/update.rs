@@ -2,6 +2,9 @@
 //!
 //! These are not differentiable operations: they change their target, which must not be part of a graph.
 
+mod combine;
+
+pub use combine::{combine, combine_two};
 use pulp::NullaryFnOnce;
 
 use crate::Device;
@@ -150,88 +153,6 @@ pub fn lerp(target: &mut Tensor, towards: &Tensor, weight: f64) {
                 simd::widest(simd::Update { out, x, f: move |t: T, x: T| t + w * (x - t) });
             });
         }),
-    }
-}
-
-/// `a x + Σ_i c_i y_i` in one pass over memory, in `x`'s own buffer where nothing else uses it. The sum is taken from left to right,
-/// with the coefficients rounded to the elements' type once.
-///
-/// # Panics
-/// If shapes or types differ.
-#[track_caller]
-pub fn combine(a: f64, mut x: Tensor, terms: &[(f64, &Tensor)]) -> Tensor {
-    for (_, y) in terms {
-        same_shapes("combine", &[&x, y]);
-    }
-    match x.device() {
-        Device::Cpu => by_dtype!(x.dtype(), T => {
-            let terms: Vec<(T, &[T])> = terms.iter().map(|(c, y)| (T::of(*c), y.as_slice::<T>())).collect();
-            let cost = x.len() * (1 + terms.len());
-            let fill = |x: Option<&[T]>, out: &mut [T]| {
-                par::pieces(out, par::PIECE, cost, |i, out| {
-                    let from = i * par::PIECE;
-                    let x = x.map(|x| &x[from..][..out.len()]);
-                    simd::widest(CombineLoop { a: T::of(a), out, x, terms: &terms, from });
-                });
-            };
-            if x.is_unique() {
-                fill(None, x.make_mut::<T>());
-                x
-            } else {
-                Tensor::build(x.shape(), |out| fill(Some(x.as_slice::<T>()), out))
-            }
-        }),
-    }
-}
-
-/// Elements that stay in the first cache while one term after the other is added.
-const BLOCK: usize = 1024;
-
-struct CombineLoop<'a, T> {
-    a: T,
-    out: &'a mut [T],
-    /// None if it is in `out`.
-    x: Option<&'a [T]>,
-    /// Whole tensors, of which this piece begins at `from`.
-    terms: &'a [(T, &'a [T])],
-    from: usize,
-}
-
-impl<T: Element> NullaryFnOnce for CombineLoop<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn call(self) {
-        for (i, out) in self.out.chunks_mut(BLOCK).enumerate() {
-            if let Some(x) = self.x {
-                out.copy_from_slice(&x[i * BLOCK..][..out.len()]);
-            }
-            let at = self.from + i * BLOCK..self.from + i * BLOCK + out.len();
-            if self.terms.is_empty() {
-                out.iter_mut().for_each(|x| *x = self.a * *x);
-            }
-            for (k, group) in self.terms.chunks(3).enumerate() {
-                let a = if k == 0 { self.a } else { T::ONE };
-                match *group {
-                    [(c, y)] => {
-                        for (x, &y) in out.iter_mut().zip(&y[at.clone()]) {
-                            *x = a * *x + c * y;
-                        }
-                    }
-                    [(c, y), (d, z)] => {
-                        for ((x, &y), &z) in out.iter_mut().zip(&y[at.clone()]).zip(&z[at.clone()]) {
-                            *x = a * *x + c * y + d * z;
-                        }
-                    }
-                    [(c, y), (d, z), (e, w)] => {
-                        let yzw = y[at.clone()].iter().zip(&z[at.clone()]).zip(&w[at.clone()]);
-                        for (x, ((&y, &z), &w)) in out.iter_mut().zip(yzw) {
-                            *x = a * *x + c * y + d * z + e * w;
-                        }
-                    }
-                    _ => unreachable!("chunks of one to three"),
-                }
-            }
-        }
     }
 }
 

@@ -6,11 +6,10 @@
 
 use std::hint::black_box;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fokker_sde::{Cond, Denoiser, Edm, Sde, Times};
-use fokker_solve::{GridConfig, Karras, Kind, Sampler, Solver, SolverConfig, Step};
+use fokker_solve::{GridConfig, Karras, Kind, Sampler, Solver, SolverConfig};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -23,34 +22,28 @@ const WARM_UP: usize = 5;
 /// Bytes that fill the caches.
 const CACHES: usize = 64 << 20;
 
-/// Memory that is gone through to empty the caches of everything else, and the time that took.
+/// Memory that is gone through to empty the caches of everything else.
 struct Evict {
     memory: Mutex<Vec<u64>>,
-    nanoseconds: AtomicU64,
 }
 
 impl Evict {
     fn new() -> Evict {
-        Evict { memory: Mutex::new(vec![1; CACHES / 8]), nanoseconds: AtomicU64::new(0) }
+        Evict { memory: Mutex::new(vec![1; CACHES / 8]) }
     }
 
     fn run(&self) {
-        let started = Instant::now();
         // One number of every cache line.
         self.memory.lock().expect("one thread").iter_mut().step_by(8).for_each(|x| *x += 1);
-        self.nanoseconds.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    fn spent(&self) -> Duration {
-        Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed))
     }
 }
 
-/// Answers what it was given once.
+/// Answers what it was given once, and notes when it was asked and when it answered.
 struct Free {
     sde: Edm,
     answer: Tensor,
     evict: Evict,
+    calls: Mutex<Vec<(Instant, Instant)>>,
 }
 
 impl Denoiser for Free {
@@ -59,9 +52,13 @@ impl Denoiser for Free {
     }
 
     fn denoise(&self, x: &Tensor, _: &Times, _: &Cond) -> Tensor {
+        let asked = Instant::now();
         assert_eq!(x.shape(), self.answer.shape());
+        // A network's answer is the caller's alone.
+        let answer = &self.answer * 1.0;
         self.evict.run();
-        self.answer.clone()
+        self.calls.lock().expect("one thread").push((asked, Instant::now()));
+        answer
     }
 }
 
@@ -94,16 +91,20 @@ fn seconds(work: impl FnOnce()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// The seconds of each step of a trajectory, but for the first ones, which warm up.
-fn steps(sampler: &Sampler<'_>, x: &Tensor, noise: Noise, evict: &Evict) -> Vec<f64> {
-    let (mut last, mut spent, mut times) = (Instant::now(), evict.spent(), Vec::new());
-    let mut observer = |_: &Step<'_>| {
-        let model = evict.spent() - spent;
-        times.push(last.elapsed().saturating_sub(model).as_secs_f64());
-        (last, spent) = (Instant::now(), evict.spent());
-    };
-    drop(black_box(sampler.integrate(x.clone(), &Cond::NONE, noise, 0, &mut [&mut observer])));
-    times.split_off(WARM_UP)
+/// The seconds between the evaluations of a trajectory for each group of `evaluations`, but for the first steps, which warm up.
+fn steps(sampler: &Sampler<'_>, model: &Free, x: &Tensor, noise: Noise, evaluations: usize) -> Vec<f64> {
+    model.calls.lock().expect("one thread").clear();
+    drop(black_box(sampler.integrate(x.clone(), &Cond::NONE, noise, 0, &mut [])));
+    let calls = model.calls.lock().expect("one thread");
+    let between: Vec<f64> = calls.windows(2).map(|pair| (pair[1].0 - pair[0].1).as_secs_f64()).collect();
+    // From the end, where all steps are alike: the first steps of some methods have more evaluations.
+    let timed = between.rchunks_exact(evaluations).take(MOVES - WARM_UP - 1);
+    timed.map(|step| step.iter().sum()).collect()
+}
+
+/// Evaluations of one step more, after any warm-up.
+fn evaluations_per_step(solver: &SolverConfig) -> usize {
+    solver.evaluations(101).expect("steps are fixed") - solver.evaluations(100).unwrap_or(0)
 }
 
 /// Measures every solver of fixed steps, `rounds` times each.
@@ -111,7 +112,7 @@ pub(crate) fn measure(rounds: usize) -> Overhead {
     let noise = Noise::new(1, 0);
     let draw = |step| noise.normal(&SHAPE, 0, step, Dtype::F32);
     let x = draw(0);
-    let model = Free { sde: Edm::default(), answer: draw(1), evict: Evict::new() };
+    let model = Free { sde: Edm::default(), answer: draw(1), evict: Evict::new(), calls: Mutex::default() };
     let grid = GridConfig { steps: MOVES, spacing: Karras::default().into(), denoise_last: false, ..GridConfig::default() };
     let grid = grid.build(&model.sde).expect("a grid of EDM");
     let fixed = SolverConfig::all().into_iter().filter(|solver| solver.evaluations(1).is_some());
@@ -126,10 +127,10 @@ pub(crate) fn measure(rounds: usize) -> Overhead {
     let (mut passes, mut draws, mut checks) = (Vec::new(), Vec::new(), Vec::new());
     let mut times = vec![Vec::new(); samplers.len()];
     for _ in 0..rounds {
-        for ((_, sampler), times) in samplers.iter().zip(&mut times) {
+        for ((solver, sampler), times) in samplers.iter().zip(&mut times) {
             model.evict.run();
             passes.push(seconds(|| black_box(&mut to).copy_from_slice(black_box(&from))));
-            times.extend(steps(sampler, &x, noise, &model.evict));
+            times.extend(steps(sampler, &model, &x, noise, evaluations_per_step(solver)));
         }
         draws.push(seconds(|| drop(black_box(draw(2)))));
         model.evict.run();
@@ -139,8 +140,7 @@ pub(crate) fn measure(rounds: usize) -> Overhead {
     let cost = |((solver, _), times): (&(SolverConfig, Sampler<'_>), Vec<f64>)| Cost {
         solver: solver.name().to_owned(),
         deterministic: solver.kind() == Kind::Ode,
-        // Of one step more, after any warm-up.
-        evaluations_per_step: (solver.evaluations(101).expect("steps are fixed") - solver.evaluations(100).unwrap_or(0)) as f64,
+        evaluations_per_step: evaluations_per_step(solver) as f64,
         passes_per_step: median(times) / pass,
     };
     Overhead {

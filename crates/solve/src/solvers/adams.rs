@@ -19,7 +19,7 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::exponential::{Interval, Prediction, Variable, weights};
-use crate::combine::combine;
+use crate::combine::combine_two;
 use crate::error::SolveError;
 use crate::grid::Grid;
 use crate::solver::{Context, Stepper};
@@ -74,20 +74,20 @@ pub(super) struct Adams {
 }
 
 impl Adams {
-    /// The state `x` at `t`, moved to `s` by the answers at `nodes`, the first of which is at `t`.
-    fn advance(&self, sde: &dyn Sde, (t, s): (f64, f64), x: Tensor, nodes: &[(f64, &Tensor)]) -> Tensor {
+    /// The factor of the state at `t` and the weights of the answers of the state at `s`; `times` are the answers', and the first is `t`.
+    fn weights(&self, sde: &dyn Sde, (t, s): (f64, f64), times: impl Iterator<Item = f64>) -> (f64, Vec<f64>) {
         let interval = Interval { sde, prediction: self.prediction, variable: self.variable, t, s };
-        let nodes: Vec<(f64, &Tensor)> = if interval.first_order_only() {
-            vec![(0.0, nodes[0].1)]
-        } else {
-            nodes.iter().map(|&(time, q)| (interval.place(time), q)).filter(|(place, _)| place.is_finite()).collect()
-        };
-        let mut places: Vec<f64> = nodes.iter().map(|(place, _)| *place).collect();
+        let mut nodes: Vec<f64> = times.map(|time| interval.place(time)).collect();
+        if interval.first_order_only() {
+            nodes[0] = 0.0;
+            nodes[1..].fill(f64::INFINITY);
+        }
+        let mut places: Vec<f64> = nodes.iter().copied().filter(|place| place.is_finite()).collect();
         let mut moments = interval.moments(places.len());
         (self.approximation)(&interval, &mut places, &mut moments);
-        let weights = weights(&places, &moments);
-        let terms: Vec<(f64, &Tensor)> = weights.into_iter().zip(nodes.iter().map(|(_, q)| *q)).collect();
-        combine(interval.state(), x, &terms)
+        let mut known = weights(&places, &moments).into_iter();
+        let of = |place: f64| if place.is_finite() { known.next().expect("a weight for each place") } else { 0.0 };
+        (interval.state(), nodes.into_iter().map(of).collect())
     }
 
     /// Begins a trajectory.
@@ -130,21 +130,50 @@ struct Walk {
 impl Stepper for Walk {
     fn step(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
         let (t, s, method) = (cx.t, cx.s, self.method);
-        let q = method.prediction.evaluate(cx, &x, t)?;
-        let x = match self.before.take() {
+        let denoised = cx.denoise(&x, t)?;
+        let sde = cx.sde();
+        let older = self.history.newest(method.lower_order_final.limit(cx).min(method.order) - 1);
+        let forward = method.weights(sde, (t, s), [t].into_iter().chain(older.iter().map(|(time, _)| *time)));
+        let used = forward.1.len();
+        let (q, corrected, next) = match self.before.take() {
             Some(before) => {
-                let mut nodes = self.history.newest(before.used);
-                nodes.push((t, &q));
-                method.advance(cx.sde(), (before.t, t), before.x, &nodes)
+                let q = method.prediction.answer(sde, t, &x, denoised);
+                let (corrected, next) = self.correct_and_predict(sde, t, before, x, &q, &forward);
+                (q, Some(corrected), next)
             }
-            None => x,
+            None => {
+                let kept = method.corrector.then(|| x.clone());
+                let (q, next) = method.prediction.answer_and_advance(sde, t, x, denoised, (forward.0, &forward.1), &older);
+                (q, kept, next)
+            }
         };
+        self.before = corrected.map(|x| Before { t, x, used });
         self.history.push(t, q, method.order);
-        let nodes = self.history.newest(method.lower_order_final.limit(cx).min(method.order));
-        if method.corrector {
-            self.before = Some(Before { t, x: x.clone(), used: nodes.len() });
-        }
-        Ok(method.advance(cx.sde(), (t, s), x, &nodes))
+        Ok(next)
+    }
+}
+
+impl Walk {
+    /// The state at `t`, corrected by `q`, and the next one, in one pass and in the buffer of the predicted state `x`. `forward` are the factor
+    /// of the corrected state and the weights of `q` and the answers before it.
+    fn correct_and_predict(
+        &self,
+        sde: &dyn Sde,
+        t: f64,
+        before: Before,
+        x: Tensor,
+        q: &Tensor,
+        forward: &(f64, Vec<f64>),
+    ) -> (Tensor, Tensor) {
+        let nodes = self.history.newest(self.method.order);
+        let times = nodes.iter().take(before.used).map(|(time, _)| *time).chain([t]);
+        let backward = self.method.weights(sde, (before.t, t), times);
+        let older = nodes.iter().enumerate().map(|(j, (_, answer))| {
+            let weight = if j < before.used { backward.1[j] } else { 0.0 };
+            (weight, forward.1.get(j + 1).copied().unwrap_or(0.0), *answer)
+        });
+        let terms: Vec<(f64, f64, &Tensor)> = older.chain([(backward.1[before.used], forward.1[0], q)]).collect();
+        combine_two(before.x, x, (backward.0, 0.0), (0.0, forward.0), &terms)
     }
 }
 

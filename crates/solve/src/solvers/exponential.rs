@@ -25,10 +25,9 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::transition::Velocity;
-use crate::combine::combine;
+use crate::combine::{combine, combine_two};
 use crate::error::SolveError;
 use crate::grid::Grid;
-use crate::solver::Context;
 
 /// What is taken for a polynomial along the trajectory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,11 +78,33 @@ impl Prediction {
         }
     }
 
-    /// `q` for the state `x`, `[B, ...]`, at time `t`: one evaluation.
-    pub(super) fn evaluate(self, cx: &mut Context<'_>, x: &Tensor, t: f64) -> Result<Tensor, SolveError> {
-        let denoised = cx.denoise(x, t)?;
-        let (state, sample) = self.factors(cx.sde(), t);
-        Ok(if self == Self::Data { denoised } else { combine(sample, denoised, &[(state, x)]) })
+    /// `q` for the state `x`, `[B, ...]`, at time `t` from the denoised sample there.
+    pub(super) fn answer(self, sde: &dyn Sde, t: f64, x: &Tensor, denoised: Tensor) -> Tensor {
+        let (state, sample) = self.factors(sde, t);
+        if self == Self::Data { denoised } else { combine(sample, denoised, &[(state, x)]) }
+    }
+
+    /// The same `q`, and the state `a x + w_0 q + Σ_j w_j q_j` with the answers before it, in one pass.
+    pub(super) fn answer_and_advance(
+        self,
+        sde: &dyn Sde,
+        t: f64,
+        x: Tensor,
+        denoised: Tensor,
+        (a, weights): (f64, &[f64]),
+        before: &[(f64, &Tensor)],
+    ) -> (Tensor, Tensor) {
+        assert_eq!(weights.len(), before.len() + 1, "a weight for each answer");
+        let before = weights[1..].iter().zip(before);
+        if self == Self::Data {
+            let terms: Vec<(f64, &Tensor)> =
+                [(weights[0], &denoised)].into_iter().chain(before.map(|(w, (_, q))| (*w, *q))).collect();
+            let next = combine(a, x, &terms);
+            return (denoised, next);
+        }
+        let (state, sample) = self.factors(sde, t);
+        let terms: Vec<(f64, f64, &Tensor)> = before.map(|(w, (_, q))| (0.0, *w, *q)).collect();
+        combine_two(denoised, x, (sample, state), (a, weights[0]), &terms)
     }
 
     /// Whether a trajectory can start at the grid's first time.

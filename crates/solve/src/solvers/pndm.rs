@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::adams::History;
 use super::exponential::{Interval, Prediction, Variable, power_moments, weights};
 use super::stages::{Row, Stage, Stages};
-use crate::combine::combine;
 use crate::error::SolveError;
 use crate::grid::Grid;
 use crate::solver::{Context, Family, Kind, Solver, Stepper};
@@ -96,7 +95,7 @@ impl Stepper for Walk {
         };
         let mut answers = stages.answers(cx, &x)?;
         let next = stages.result.apply(x, &answers);
-        self.history.push(t, answers.swap_remove(0), 4);
+        self.history.push(t, answers.swap_remove(0), 3);
         Ok(next)
     }
 }
@@ -104,14 +103,14 @@ impl Stepper for Walk {
 impl Walk {
     fn multistep(&mut self, cx: &mut Context<'_>, x: Tensor) -> Result<Tensor, SolveError> {
         let (t, s) = (cx.t, cx.s);
-        let q = Prediction::Noise.evaluate(cx, &x, t)?;
-        self.history.push(t, q, 4);
-        let nodes = self.history.newest(4);
+        let denoised = cx.denoise(&x, t)?;
+        let older = self.history.newest(3);
         let (state, change) = transfer(cx.sde(), t, s);
-        let places: Vec<f64> = (0..nodes.len()).map(|j| -(j as f64)).collect();
-        let weights = weights(&places, &power_moments(change, nodes.len()));
-        let terms: Vec<(f64, &Tensor)> = weights.into_iter().zip(nodes.iter().map(|(_, q)| *q)).collect();
-        Ok(combine(state, x, &terms))
+        let places: Vec<f64> = (0..=older.len()).map(|j| -(j as f64)).collect();
+        let weights = weights(&places, &power_moments(change, places.len()));
+        let (q, next) = Prediction::Noise.answer_and_advance(cx.sde(), t, x, denoised, (state, &weights), &older);
+        self.history.push(t, q, 3);
+        Ok(next)
     }
 }
 

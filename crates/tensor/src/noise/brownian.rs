@@ -35,7 +35,8 @@
 //! different leaves have exactly their distribution, up to `f64` rounding; two times within one leaf have each the right
 //! distribution and are right together with all others, but not with each other.
 
-use super::{Noise, box_muller, mix};
+use super::values::box_muller;
+use super::{Noise, mix};
 use crate::element::Dtype;
 use crate::par;
 use crate::tensor::{Tensor, by_dtype, count};

@@ -5,13 +5,16 @@
 
 mod brownian;
 mod philox;
+mod values;
 
 pub use brownian::{Brownian, Increment, Point};
 use ndarray_rand::rand::RngCore;
 pub use philox::philox4x32_10;
+use values::{Fill, Normal, Rademacher, Uniform, Values};
 
 use crate::element::{Dtype, Element};
 use crate::par;
+use crate::simd;
 use crate::tensor::{Tensor, by_dtype, count};
 
 /// A source of random numbers: Philox 4×32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) keyed by
@@ -48,16 +51,9 @@ impl Noise {
         philox4x32_10([block, step, sample as u32, (sample >> 32) as u32], key)
     }
 
-    /// Fills `[B, ...]` with `make(words) -> 4 values`; sample `i` of the batch has index `first_sample + i`.
+    /// Fills `[B, ...]` with the values of four words each; sample `i` of the batch has index `first_sample + i`.
     #[track_caller]
-    fn draw(
-        self,
-        shape: &[usize],
-        first_sample: u64,
-        step: u32,
-        dtype: Dtype,
-        make: impl Fn([u32; 4]) -> [f64; 4] + Sync,
-    ) -> Tensor {
+    fn draw(self, shape: &[usize], first_sample: u64, step: u32, dtype: Dtype, values: impl Values) -> Tensor {
         assert!(!shape.is_empty(), "noise: the shape needs a sample axis");
         let each = count(&shape[1..]);
         assert!(each.div_ceil(4) <= u32::MAX as usize, "noise: {each} elements per sample");
@@ -65,25 +61,16 @@ impl Noise {
         by_dtype!(dtype, T => Tensor::build(shape, |out: &mut [T]| {
             // Samples are cut into pieces so that a single large one is shared by the threads too.
             const BLOCKS: usize = 1024;
-            let fill = |sample: u64, first_block: usize, out: &mut [T]| {
-                for (i, out) in out.chunks_mut(4).enumerate() {
-                    let values = make(Self::words(key, sample, step, (first_block + i) as u32));
-                    for (out, v) in out.iter_mut().zip(values) {
-                        *out = v as T;
-                    }
-                }
+            let fill = |first_sample: u64, first_block: usize, each: usize, out: &mut [T]| {
+                simd::widest(Fill { out, each, key, first_sample, step, first_block: first_block as u32, values });
             };
             if each <= 4 * BLOCKS {
                 let samples = (4 * BLOCKS / each.max(1)).max(1);
                 let cost = 8 * out.len();
-                par::pieces(out, samples * each, cost, |i, out| {
-                    for (j, out) in out.chunks_mut(each).enumerate() {
-                        fill(first_sample + (i * samples + j) as u64, 0, out);
-                    }
-                });
+                par::pieces(out, samples * each, cost, |i, out| fill(first_sample + (i * samples) as u64, 0, each, out));
             } else {
                 for (i, out) in out.chunks_mut(each).enumerate() {
-                    par::pieces(out, 4 * BLOCKS, 8 * each, |j, out| fill(first_sample + i as u64, j * BLOCKS, out));
+                    par::pieces(out, 4 * BLOCKS, 8 * each, |j, out| fill(first_sample + i as u64, j * BLOCKS, out.len(), out));
                 }
             }
         }))
@@ -96,11 +83,7 @@ impl Noise {
     /// If the shape is empty.
     #[track_caller]
     pub fn normal(self, shape: &[usize], first_sample: u64, step: u32, dtype: Dtype) -> Tensor {
-        self.draw(shape, first_sample, step, dtype, |words| {
-            let [a, b] = box_muller(words[0], words[1]);
-            let [c, d] = box_muller(words[2], words[3]);
-            [a, b, c, d]
-        })
+        self.draw(shape, first_sample, step, dtype, Normal)
     }
 
     /// Numbers uniform in the open interval (0, 1), multiples of 2⁻³² shifted by 2⁻³³, of shape `[B, ...]`.
@@ -111,7 +94,7 @@ impl Noise {
     pub fn uniform(self, shape: &[usize], first_sample: u64, step: u32, dtype: Dtype) -> Tensor {
         // Rounded to f32, the largest would be 1.
         let most = if dtype == Dtype::F32 { f64::from(1.0f32.next_down()) } else { 1.0 };
-        self.draw(shape, first_sample, step, dtype, |words| words.map(|w| open_unit(w).min(most)))
+        self.draw(shape, first_sample, step, dtype, Uniform { most })
     }
 
     /// -1 or 1 with equal probability, of shape `[B, ...]`.
@@ -120,25 +103,13 @@ impl Noise {
     /// If the shape is empty.
     #[track_caller]
     pub fn rademacher(self, shape: &[usize], first_sample: u64, step: u32, dtype: Dtype) -> Tensor {
-        self.draw(shape, first_sample, step, dtype, |words| words.map(|w| if w >> 31 == 0 { 1.0 } else { -1.0 }))
+        self.draw(shape, first_sample, step, dtype, Rademacher)
     }
 
     /// The numbers of one (sample, step) as a generator for `rand`'s distributions.
     pub fn rng(self, sample: u64, step: u32) -> PhiloxRng {
         PhiloxRng { key: self.key(), sample, step, block: 0, words: [0; 4], used: 4 }
     }
-}
-
-/// (0, 1): the middle of one of 2³² equal cells.
-fn open_unit(word: u32) -> f64 {
-    (f64::from(word) + 0.5) / 4_294_967_296.0
-}
-
-/// Two independent standard normal numbers. `libm`'s functions are used because they have the same bits on every platform.
-fn box_muller(a: u32, b: u32) -> [f64; 2] {
-    let radius = libm::sqrt(-2.0 * libm::log(open_unit(a)));
-    let (sin, cos) = libm::sincos(std::f64::consts::TAU * open_unit(b));
-    [radius * cos, radius * sin]
 }
 
 /// A generator for the `rand` ecosystem over the numbers of one (seed, stream, sample, step).
@@ -189,6 +160,7 @@ impl PhiloxRng {
 
 #[cfg(test)]
 mod tests {
+    use super::values::open_unit;
     use super::*;
 
     #[test]

@@ -6,16 +6,38 @@ const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
 /// Four random words for a counter and a key.
-pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox_lanes(counter.map(|word| [word]), key).map(|[word]| word)
+}
+
+/// The same for `N` counters: word `i` of counter `lane` is `[i][lane]`.
+#[inline(always)]
+pub(super) fn philox_lanes<const N: usize>(counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
+    // In the low halves of wide words, which is where vectors multiply; what gathers in the high halves is never read.
+    let low = |word: u64| word & u64::from(u32::MAX);
+    // Loops, not `map`, whose body would be compiled apart and for vectors that every processor has.
+    let [mut c0, mut c1, mut c2, mut c3] = [[0; N]; 4];
+    for lane in 0..N {
+        (c0[lane], c1[lane]) = (u64::from(counter[0][lane]), u64::from(counter[1][lane]));
+        (c2[lane], c3[lane]) = (u64::from(counter[2][lane]), u64::from(counter[3][lane]));
+    }
     for round in 0..10 {
         if round > 0 {
             key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
         }
-        let a = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
-        let b = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
-        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
+        for lane in 0..N {
+            let a = u64::from(MULTIPLIERS[0]) * low(c0[lane]);
+            let b = u64::from(MULTIPLIERS[1]) * low(c2[lane]);
+            (c0[lane], c1[lane]) = ((b >> 32) ^ c1[lane] ^ u64::from(key[0]), b);
+            (c2[lane], c3[lane]) = ((a >> 32) ^ c3[lane] ^ u64::from(key[1]), a);
+        }
     }
-    counter
+    let mut words = [[0; N]; 4];
+    for lane in 0..N {
+        (words[0][lane], words[1][lane]) = (c0[lane] as u32, c1[lane] as u32);
+        (words[2][lane], words[3][lane]) = (c2[lane] as u32, c3[lane] as u32);
+    }
+    words
 }
 
 #[cfg(test)]
