@@ -206,10 +206,14 @@ fn pack<T: Lanes>(g: &Geometry, w: &[T], phase_h: usize, phase_w: usize) -> Filt
             for &kw in &taps_w {
                 for ci in 0..g.c_in {
                     let row = rows.next().expect("k rows");
-                    for (j, out) in row.iter_mut().enumerate() {
-                        let co = first + j;
-                        *out = if co < g.c_out { w[layout.at(kh, kw, ci, co)] } else { T::ZERO };
+                    let (row, padding) = row.split_at_mut(width.min(g.c_out - first));
+                    let at = layout.at(kh, kw, ci, first);
+                    if layout.swapped {
+                        row.iter_mut().zip(w[at..].iter().step_by(g.c_in)).for_each(|(out, &w)| *out = w);
+                    } else {
+                        row.copy_from_slice(&w[at..][..row.len()]);
                     }
+                    padding.fill(T::ZERO);
                 }
             }
         }
@@ -220,7 +224,7 @@ fn pack<T: Lanes>(g: &Geometry, w: &[T], phase_h: usize, phase_w: usize) -> Filt
 /// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
 pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
     if winograd::suits(g, T::DTYPE) {
-        return pulp::Arch::new().dispatch(winograd::Correlation { g, x, w, bias, y });
+        return pulp::Arch::new().dispatch(winograd::Correlation { g, x, w, bias, y, order: winograd::Order::of(g) });
     }
     if few::suits(g) {
         return few::correlate(g, x, w, bias, y);
@@ -321,7 +325,7 @@ const PARTIALS: usize = 8 << 20;
 /// Tiles are summed within at most 16 parts in order, the parts then in order: the same bits for any number of threads.
 pub(super) fn weight_gradient<T: Lanes>(g: &Geometry, x: &[T], grad: &[T], dw: &mut [T]) {
     if winograd::suits_gradient(g, T::DTYPE) {
-        return pulp::Arch::new().dispatch(winograd::WeightGradient { g, x, grad, dw });
+        return pulp::Arch::new().dispatch(winograd::WeightGradient { g, x, grad, dw, order: winograd::Order::of_gradient(g) });
     }
     if few::suits(g) {
         return few::weight_gradient(g, x, grad, dw);

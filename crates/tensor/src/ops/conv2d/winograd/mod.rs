@@ -10,28 +10,40 @@
 //! keep the error of `f32` at half of that with Lavin and Gray's `0, ±1, ±2, ∞` (Barabasz et al. 2020 explain the differences).
 //!
 //! Bands of tiles go through all three stages while what is between stays in the cache; nothing transformed is written to
-//! memory. How a band is cut does not change an element's sum, so a sample's result does not depend on its batch.
+//! memory. Where the filter at the points is too large for the cache, the loop over blocks of channels is outside
+//! ([`channels`]). How tiles are cut and which order is taken does not change an element's sum, so a sample's result does not depend on its
+//! batch.
 
+mod channels;
+mod filter;
 mod product;
 #[cfg(test)]
 mod tests;
 mod transform;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::cpu::Geometry;
 use crate::Dtype;
-use crate::lanes::{Lanes, MOST, Scratch, load_part, store_part, width};
+use crate::lanes::{Lanes, Scratch, load_part, store_part, width};
 use crate::par;
+use filter::Points;
 use product::{Left, product};
-use transform::{Filter, Gradient, Image, Map, Output, POINTS, SIDE, STEP, TAPS, Taps, both_axes};
+use transform::{Gradient, Image, Map, Output, POINTS, SIDE, STEP, TAPS, Taps, both_axes};
 
 /// Channels on either side from which on the transforms cost less than they save.
 const CHANNELS: usize = 16;
 /// Elements that a band's transformed data takes, about: half of a 1 MiB L2 cache, the filter passes through the rest.
 const BAND: usize = 128 * 1024;
+/// Elements of a filter at the points that leave room for a band in the cache.
+const FILTER: usize = 192 * 1024;
+/// The same for the sums of a weight gradient.
+const SUMS: usize = 128 * 1024;
+/// Tiles in all up to which a large filter is not read more than once.
+const FEW_TILES: usize = 64;
 /// Tiles of a band at least, so that each element of the filter that is read is used often.
 const TILES: usize = 12;
 
@@ -59,6 +71,33 @@ fn tiles(g: &Geometry) -> usize {
     g.h.output.div_ceil(STEP) * g.w.output.div_ceil(STEP)
 }
 
+/// Which loop is outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Order {
+    /// Bands of tiles, each with all channels: the filter at the points stays in the cache.
+    Bands,
+    /// Blocks of channels, each with many tiles: the filter at the points is larger than the cache and never written whole.
+    Channels,
+}
+
+impl Order {
+    /// Of a convolution. With many tiles, reading the filter again for each band costs less than writing blocks of channels apart.
+    pub(super) fn of(g: &Geometry) -> Order {
+        let large = POINTS * g.c_in * g.c_out > FILTER;
+        if large && g.batch * tiles(g) <= FEW_TILES { Order::Channels } else { Order::Bands }
+    }
+
+    /// Of a weight gradient, whose sums are written again for each band.
+    pub(super) fn of_gradient(g: &Geometry) -> Order {
+        if POINTS * g.c_in * g.c_out > SUMS { Order::Channels } else { Order::Bands }
+    }
+}
+
+/// Tiles of a band that goes through all stages.
+fn band_tiles(g: &Geometry) -> usize {
+    (BAND / (POINTS * (g.c_in + g.c_out))).max(TILES)
+}
+
 /// How the tiles of a batch are cut into bands: whole rows of tiles of an image, or whole images.
 #[derive(Clone, Copy)]
 struct Bands {
@@ -72,9 +111,9 @@ struct Bands {
 }
 
 impl Bands {
-    fn new(g: &Geometry) -> Bands {
+    /// Bands of about `tiles` tiles.
+    fn new(g: &Geometry, tiles: usize) -> Bands {
         let (h, w) = (g.h.output.div_ceil(STEP), g.w.output.div_ceil(STEP));
-        let tiles = (BAND / (POINTS * (g.c_in + g.c_out))).max(TILES);
         let rows = (tiles / w.max(1)).max(1);
         if rows >= h {
             return Bands { batch: g.batch, h, w, rows: h, images: (rows / h.max(1)).max(1) };
@@ -186,83 +225,23 @@ fn patch<'a, T: Lanes>(g: &Geometry, x: &'a [T], image: usize, row: usize, colum
     }
 }
 
+/// The part of the gradient that is a tile's.
+#[inline(always)]
+fn gradient_patch<'a, T: Lanes>(g: &Geometry, grad: &'a [T], image: usize, row: usize, column: usize) -> Patch<'a, T> {
+    let len = g.h.output * g.w.output * g.c_out;
+    Patch {
+        image: &grad[image * len..][..len],
+        height: g.h.output,
+        width: g.w.output,
+        channels: g.c_out,
+        top: (row * STEP) as isize,
+        left: (column * STEP) as isize,
+    }
+}
+
 /// Elements between the values of two points: not a multiple of 4 KiB, at which stores would compete for one cache set.
 fn apart<T>(len: usize) -> usize {
     len + 64 / size_of::<T>()
-}
-
-/// The filter at the points: `[blocks of two vectors of output channels][point][input channel][block]`, a last block of one
-/// vector if their number is odd; padded with zeros.
-struct Points<T: Lanes> {
-    data: Scratch<T>,
-}
-
-/// A block of output channels of the filter.
-struct FilterBlock<'a, S, T> {
-    simd: S,
-    g: &'a Geometry,
-    w: &'a [T],
-    first: usize,
-    out: &'a mut [T],
-}
-
-impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
-    type Output = ();
-    #[inline(always)]
-    fn call(self) {
-        let (g, lanes) = (self.g, width::<S, T>());
-        let columns = self.out.len() / (POINTS * g.c_in);
-        let mut taps = [[T::ZERO; MOST]; TAPS * TAPS];
-        for ci in 0..g.c_in {
-            for v in 0..columns / lanes {
-                let co = self.first + v * lanes;
-                let n = lanes.min(g.c_out - co);
-                for (tap, values) in taps.iter_mut().enumerate() {
-                    if g.h.transposed {
-                        // The transpose reads output channels of the stored filter, writes its input channels, and turns it round.
-                        let w = &self.w[(TAPS * TAPS - 1 - tap) * g.c_in * g.c_out..][..g.c_in * g.c_out];
-                        for (j, value) in values[..n].iter_mut().enumerate() {
-                            *value = w[(co + j) * g.c_in + ci];
-                        }
-                    } else {
-                        values[..n].copy_from_slice(&self.w[(tap * g.c_in + ci) * g.c_out + co..][..n]);
-                    }
-                    values[n..].fill(T::ZERO);
-                }
-                let at = ci * columns + v * lanes;
-                assert!((POINTS - 1) * g.c_in * columns + at + lanes <= self.out.len() && lanes <= MOST);
-                let out = self.out.as_mut_ptr();
-                both_axes::<S, T, Filter, TAPS, SIDE>(
-                    self.simd,
-                    // SAFETY: an array of at least `lanes` elements.
-                    |i, j| unsafe { taps[i * TAPS + j].as_ptr().cast::<T::V<S>>().read_unaligned() },
-                    // SAFETY: as just asserted.
-                    |i, j, value| unsafe {
-                        out.add((i * SIDE + j) * g.c_in * columns + at).cast::<T::V<S>>().write_unaligned(value);
-                    },
-                );
-            }
-        }
-    }
-}
-
-impl<T: Lanes> Points<T> {
-    fn new<S: Simd>(simd: S, g: &Geometry, w: &[T]) -> Points<T> {
-        let lanes = width::<S, T>();
-        let padded = g.c_out.next_multiple_of(lanes);
-        let mut data = Scratch::<T>::new(POINTS * g.c_in * padded);
-        let block = POINTS * g.c_in * 2 * lanes;
-        par::pieces(data.as_mut_slice(), block, POINTS * g.c_in * padded, |b, out| {
-            simd.vectorize(FilterBlock { simd, g, w, first: b * 2 * lanes, out });
-        });
-        Points { data }
-    }
-
-    /// The matrix of a point for the block of columns that starts at `first`.
-    fn get(&self, g: &Geometry, first: usize, columns: usize, point: usize) -> &[T] {
-        let len = g.c_in * columns;
-        &self.data.as_slice()[POINTS * g.c_in * first + point * len..][..len]
-    }
 }
 
 /// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
@@ -272,6 +251,7 @@ pub(super) struct Correlation<'a, T> {
     pub(super) w: &'a [T],
     pub(super) bias: Option<&'a [T]>,
     pub(super) y: &'a mut [T],
+    pub(super) order: Order,
 }
 
 impl<T: Lanes> WithSimd for Correlation<'_, T> {
@@ -284,8 +264,11 @@ impl<T: Lanes> WithSimd for Correlation<'_, T> {
         if let Some(given) = self.bias {
             bias[..g.c_out].copy_from_slice(given);
         }
+        if self.order == Order::Channels {
+            return channels::correlate(simd, g, self.x, self.w, &bias, self.y);
+        }
         let filter = Points::new(simd, g, self.w);
-        let bands = Bands::new(g);
+        let bands = Bands::new(g, band_tiles(g));
         let (row, image) = (g.w.output * g.c_out, g.h.output * g.w.output * g.c_out);
         if image == 0 {
             return;
@@ -332,7 +315,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
             let columns = (2 * lanes).min(c_out - first);
             for point in 0..POINTS {
                 let a = Left { data: &points[point * from..][..from], rows: tiles, k: g.c_in, row: c_in, step: 1 };
-                let b = filter.get(g, first, columns, point);
+                let b = filter.get(g, first / (2 * lanes), columns, point);
                 let c = &mut sums[point * to..][..to][first..];
                 if columns == 2 * lanes {
                     product::<S, T, 2, false>(simd, a, b, 2 * lanes, c, c_out);
@@ -347,11 +330,39 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
         let height = g.h.output.min(rows.end * STEP) - rows.start * STEP;
         bands.each(band, |tile, image, row, column| {
             let (row, column) = ((row - rows.start) * STEP, column * STEP);
-            let to_image = Tile { height, width: g.w.output, channels: g.c_out, row, column };
+            let to_image = Tile { height, width: g.w.output, channels: g.c_out, row, column, first: 0, count: g.c_out };
             let len = height * g.w.output * g.c_out;
-            let y = &mut y[(image - images.start) * len..][..len];
-            to_image.write(simd, &sums[tile * c_out..], to, bias, y);
+            let y = Pixels::from(&mut y[(image - images.start) * len..][..len]);
+            // SAFETY: `y` is this band's alone.
+            unsafe { to_image.write(simd, &sums[tile * c_out..], to, bias, y) };
         });
+    }
+}
+
+/// (A part of) an image that several threads may write to, each its own elements.
+#[derive(Clone, Copy)]
+struct Pixels<'a, T> {
+    start: *mut T,
+    len: usize,
+    of: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: elements are written by `unsafe` functions alone, whose callers say that no two threads write the same.
+unsafe impl<T: Send> Send for Pixels<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Pixels<'_, T> {}
+
+impl<'a, T> From<&'a mut [T]> for Pixels<'a, T> {
+    fn from(slice: &'a mut [T]) -> Self {
+        Pixels { start: slice.as_mut_ptr(), len: slice.len(), of: PhantomData }
+    }
+}
+
+impl<T> Pixels<'_, T> {
+    fn part(self, first: usize, len: usize) -> Self {
+        assert!(first + len <= self.len, "a part of the image");
+        // SAFETY: inside, as just asserted.
+        Pixels { start: unsafe { self.start.add(first) }, len, of: PhantomData }
     }
 }
 
@@ -362,38 +373,46 @@ struct Tile {
     channels: usize,
     row: usize,
     column: usize,
+    /// The channels that are written.
+    first: usize,
+    count: usize,
 }
 
 impl Tile {
     /// From sums at the points, `step` apart, to pixels.
+    ///
+    /// # Safety
+    /// Nobody else uses the tile's channels of `y` meanwhile.
     #[inline(always)]
-    fn write<S: Simd, T: Lanes>(&self, simd: S, sums: &[T], step: usize, bias: &[T], y: &mut [T]) {
+    unsafe fn write<S: Simd, T: Lanes>(&self, simd: S, sums: &[T], step: usize, bias: &[T], y: Pixels<'_, T>) {
         let lanes = width::<S, T>();
-        let padded = self.channels.next_multiple_of(lanes);
-        assert_eq!(y.len(), self.height * self.width * self.channels);
+        let padded = self.count.next_multiple_of(lanes);
+        assert_eq!(y.len, self.height * self.width * self.channels);
+        assert!(self.first + self.count <= self.channels);
         assert!((POINTS - 1) * step + padded <= sums.len() && bias.len() >= padded);
         let inside = self.row + STEP <= self.height && self.column + STEP <= self.width;
         let sums = sums.as_ptr();
-        for c in (0..self.channels).step_by(lanes) {
+        for c in (0..self.count).step_by(lanes) {
             // SAFETY: `padded` elements follow each point, as just asserted.
             let load = |i: usize, j: usize| unsafe { sums.add((i * SIDE + j) * step + c).cast::<T::V<S>>().read_unaligned() };
             // SAFETY: `bias` has `padded` elements.
             let bias = unsafe { bias.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
-            let first = (self.row * self.width + self.column) * self.channels + c;
-            if inside && c + lanes <= self.channels {
-                let out = y.as_mut_ptr();
+            let first = (self.row * self.width + self.column) * self.channels + self.first + c;
+            if inside && c + lanes <= self.count {
                 both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
-                    // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes`, lie in `y`.
+                    // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes` of those that are written, lie in `y`.
                     unsafe {
-                        let p = out.add(first + (i * self.width + j) * self.channels);
+                        let p = y.start.add(first + (i * self.width + j) * self.channels);
                         p.cast::<T::V<S>>().write_unaligned(T::plus(simd, v, bias));
                     }
                 });
             } else {
                 both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
                     if self.row + i < self.height && self.column + j < self.width {
-                        let pixel = &mut y[first + (i * self.width + j) * self.channels..][..self.channels - c];
-                        store_part(simd, pixel, T::plus(simd, v, bias));
+                        let at = first + (i * self.width + j) * self.channels;
+                        // SAFETY: this pixel lies in `y`, and nobody else uses these channels.
+                        let channels = unsafe { std::slice::from_raw_parts_mut(y.start.add(at), self.count - c) };
+                        store_part(simd, channels, T::plus(simd, v, bias));
                     }
                 });
             }
@@ -409,6 +428,7 @@ pub(super) struct WeightGradient<'a, T> {
     pub(super) x: &'a [T],
     pub(super) grad: &'a [T],
     pub(super) dw: &'a mut [T],
+    pub(super) order: Order,
 }
 
 /// Tiles of a part of the weight gradient at least: each part's sums are written and read once more.
@@ -418,9 +438,12 @@ impl<T: Lanes> WithSimd for WeightGradient<'_, T> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let WeightGradient { g, x, grad, dw } = self;
+        let WeightGradient { g, x, grad, dw, order } = self;
+        if order == Order::Channels {
+            return channels::weight_gradient(simd, g, x, grad, dw);
+        }
         let padded = g.c_out.next_multiple_of(width::<S, T>());
-        let bands = Bands::new(g);
+        let bands = Bands::new(g, band_tiles(g));
         let count = bands.count();
         let parts = (bands.batch * bands.h * bands.w / PART).clamp(2, 16).min(count).max(1);
         let per_part = count.div_ceil(parts);
@@ -431,18 +454,21 @@ impl<T: Lanes> WithSimd for WeightGradient<'_, T> {
             let range = part * per_part..count.min((part + 1) * per_part);
             simd.vectorize(GradientBands { simd, g, bands, range, x, grad, sums });
         });
-        // Input channels of a job, and each job's part of the gradient of every tap.
+        // Input channels of a job.
         let rows = (par::PIECE / (POINTS * padded)).max(1);
-        let mut taps: Vec<_> = dw.chunks_exact_mut(g.c_in * g.c_out).map(|tap| tap.chunks_mut(rows * g.c_out)).collect();
-        let jobs = g.c_in.div_ceil(rows);
-        let mut jobs: Vec<Vec<&mut [T]>> =
-            (0..jobs).map(|_| taps.iter_mut().map(|tap| tap.next().expect("one part of each tap")).collect()).collect();
         let partial = partial.as_slice();
-        par::pieces(&mut jobs, 1, parts * size, |job, out| {
+        par::pieces(&mut by_inputs(g, dw, rows), 1, parts * size, |job, out| {
             let (first, out) = (job * rows, &mut out[0]);
-            simd.vectorize(GatherTaps { simd, g, partial, size, first, out });
+            simd.vectorize(GatherTaps { simd, g, partial, size, inputs: g.c_in, first, out });
         });
     }
+}
+
+/// The gradient in parts of `rows` input channels, with such a part of every tap.
+fn by_inputs<'a, T>(g: &Geometry, dw: &'a mut [T], rows: usize) -> Vec<Vec<&'a mut [T]>> {
+    let mut taps: Vec<_> = dw.chunks_exact_mut(g.c_in * g.c_out).map(|tap| tap.chunks_mut(rows * g.c_out)).collect();
+    let parts = g.c_in.div_ceil(rows);
+    (0..parts).map(|_| taps.iter_mut().map(|tap| tap.next().expect("one part of each tap")).collect()).collect()
 }
 
 /// Adds a range of bands to `[POINTS, C_in, C_out padded]`.
@@ -466,19 +492,10 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for GradientBands<'_, S, T> {
         let (from, to) = (apart::<T>(bands.tiles() * c_in), apart::<T>(bands.tiles() * c_out));
         let mut scratch = Scratch::<T>::new(POINTS * (from + to));
         let (images, gradients) = scratch.as_mut_slice().split_at_mut(POINTS * from);
-        let len = g.h.output * g.w.output * g.c_out;
         for band in range {
             let tiles = bands.each(band, |tile, image, row, column| {
                 patch(g, x, image, row, column).spread::<S, Image, SIDE>(simd, &mut images[tile * c_in..], from);
-                let gradient = Patch {
-                    image: &grad[image * len..][..len],
-                    height: g.h.output,
-                    width: g.w.output,
-                    channels: g.c_out,
-                    top: (row * STEP) as isize,
-                    left: (column * STEP) as isize,
-                };
-                gradient.spread::<S, Gradient, STEP>(simd, &mut gradients[tile * c_out..], to);
+                gradient_patch(g, grad, image, row, column).spread::<S, Gradient, STEP>(simd, &mut gradients[tile * c_out..], to);
             });
             for point in 0..POINTS {
                 let a = Left { data: &images[point * from..][..from], rows: g.c_in, k: tiles, row: 1, step: c_in };
@@ -503,9 +520,10 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for GradientBands<'_, S, T> {
 struct GatherTaps<'a, 'b, S, T> {
     simd: S,
     g: &'a Geometry,
-    /// `[parts][POINTS][C_in][C_out padded]`.
+    /// `[parts][POINTS][inputs][C_out padded]`, a part being `size` elements.
     partial: &'a [T],
     size: usize,
+    inputs: usize,
     first: usize,
     /// `[TAPS²][rows, C_out]`.
     out: &'a mut [&'b mut [T]],
@@ -515,17 +533,18 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for GatherTaps<'_, '_, S, T> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let GatherTaps { simd, g, partial, size, first, out } = self;
+        let GatherTaps { simd, g, partial, size, inputs, first, out } = self;
         let lanes = width::<S, T>();
         let padded = g.c_out.next_multiple_of(lanes);
         let rows = out[0].len() / g.c_out;
-        assert!(out.iter().all(|tap| tap.len() == rows * g.c_out) && (first + rows) * padded * POINTS <= size);
+        assert!(out.iter().all(|tap| tap.len() == rows * g.c_out));
+        assert!(first + rows <= inputs && POINTS * inputs * padded <= size);
         for row in 0..rows {
             for c in (0..g.c_out).step_by(lanes) {
                 both_axes::<S, T, Taps, SIDE, TAPS>(
                     simd,
                     |i, j| {
-                        let at = ((i * SIDE + j) * g.c_in + first + row) * padded + c;
+                        let at = ((i * SIDE + j) * inputs + first + row) * padded + c;
                         let mut sum = T::splat(simd, T::ZERO);
                         for part in partial.chunks_exact(size) {
                             debug_assert!(at + lanes <= part.len());

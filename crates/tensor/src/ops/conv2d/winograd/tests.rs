@@ -7,8 +7,8 @@ use crate::{Tensor, grad};
 /// (image [B, H, W, C_in], output channels, padding)
 type Case = ([usize; 4], usize, (usize, usize));
 
-/// Extents that four does not divide, images of one pixel or row, channels that no vector divides, several bands.
-const CASES: [Case; 9] = [
+/// Extents that four does not divide, images of one pixel or row, channels that no vector divides, several bands and groups of them.
+const CASES: [Case; 10] = [
     ([2, 9, 7, 17], 19, (1, 1)),
     ([1, 1, 1, 3], 2, (1, 1)),
     ([3, 4, 4, 16], 32, (1, 1)),
@@ -18,6 +18,7 @@ const CASES: [Case; 9] = [
     ([1, 3, 3, 4], 7, (4, 3)),
     ([70, 5, 5, 3], 4, (1, 1)),
     ([1, 61, 58, 9], 50, (1, 1)),
+    ([2, 44, 40, 160], 20, (1, 1)),
 ];
 
 fn parts(case: &Case) -> (Conv2d, [usize; 4]) {
@@ -29,21 +30,24 @@ fn of(how: Conv2d, transposed: bool, image: &Tensor, small: &[usize], w: &Tensor
     geometry(how, transposed, image.dim(0), (image.dim(1), image.dim(2)), (small[1], small[2]), w.shape())
 }
 
+const ORDERS: [Order; 2] = [Order::Bands, Order::Channels];
+
 /// The convolution, the transpose of `v`, and the gradient of the weights, in the tensors' type.
-fn all(vectors: Vectors, how: Conv2d, x: &Tensor, w: &Tensor, bias: &Tensor, v: &Tensor) -> [Tensor; 3] {
-    fn typed<T: Lanes>(vectors: Vectors, how: Conv2d, x: &Tensor, w: &Tensor, bias: &Tensor, v: &Tensor) -> [Tensor; 3] {
+fn all(how_to: (Vectors, Order), how: Conv2d, x: &Tensor, w: &Tensor, bias: &Tensor, v: &Tensor) -> [Tensor; 3] {
+    fn typed<T: Lanes>(how_to: (Vectors, Order), how: Conv2d, x: &Tensor, w: &Tensor, bias: &Tensor, v: &Tensor) -> [Tensor; 3] {
+        let (vectors, order) = how_to;
         let (xs, ws, vs) = (x.as_slice::<T>(), w.as_slice::<T>(), v.as_slice::<T>());
         let (g, adjoint) = (of(how, false, x, v.shape(), w), of(how, true, x, v.shape(), w));
         let bias = Some(bias.as_slice::<T>());
         [
-            Tensor::build(v.shape(), |y| vectors.run(Correlation { g: &g, x: xs, w: ws, bias, y })),
-            Tensor::build(x.shape(), |y| vectors.run(Correlation { g: &adjoint, x: vs, w: ws, bias: None, y })),
-            Tensor::build(w.shape(), |dw| vectors.run(WeightGradient { g: &g, x: xs, grad: vs, dw })),
+            Tensor::build(v.shape(), |y| vectors.run(Correlation { g: &g, x: xs, w: ws, bias, y, order })),
+            Tensor::build(x.shape(), |y| vectors.run(Correlation { g: &adjoint, x: vs, w: ws, bias: None, y, order })),
+            Tensor::build(w.shape(), |dw| vectors.run(WeightGradient { g: &g, x: xs, grad: vs, dw, order })),
         ]
     }
     match x.dtype() {
-        Dtype::F32 => typed::<f32>(vectors, how, x, w, bias, v),
-        Dtype::F64 => typed::<f64>(vectors, how, x, w, bias, v),
+        Dtype::F32 => typed::<f32>(how_to, how, x, w, bias, v),
+        Dtype::F64 => typed::<f64>(how_to, how, x, w, bias, v),
     }
 }
 
@@ -65,10 +69,10 @@ fn in_f64_every_stage_is_exact_for_every_width_of_vectors() {
         let expected = naive(&x, &w, how);
         let v = sample(expected.shape(), 3);
         let expected = [&expected + &bias, direct(how, &x, &w, &bias, &v)[1].clone(), direct(how, &x, &w, &bias, &v)[2].clone()];
-        for &vectors in Vectors::ALL {
-            for (got, expected) in all(vectors, how, &x, &w, &bias, &v).iter().zip(&expected) {
+        for how_to in Vectors::ALL.iter().flat_map(|&vectors| ORDERS.map(|order| (vectors, order))) {
+            for (got, expected) in all(how_to, how, &x, &w, &bias, &v).iter().zip(&expected) {
                 let scale = 1.0 + expected.abs().max_all().item();
-                assert!(distance(got, expected) < 1e-12 * scale, "{case:?}, {vectors:?}: {:?}", expected.shape());
+                assert!(distance(got, expected) < 1e-12 * scale, "{case:?}, {how_to:?}: {:?}", expected.shape());
             }
         }
     }
@@ -92,11 +96,11 @@ fn in_f32_the_error_is_a_few_roundings_for_every_width_of_vectors() {
         let bias = Tensor::zeros(&[c_out], Dtype::F32);
         let v = sample(&[image[0], image[1], image[2], c_out], 3).to(Dtype::F32);
         let exact = direct(how, &x, &w, &bias, &v);
-        for &vectors in Vectors::ALL {
-            for (got, exact) in all(vectors, how, &x, &w, &bias, &v).iter().zip(&exact) {
+        for how_to in Vectors::ALL.iter().flat_map(|&vectors| ORDERS.map(|order| (vectors, order))) {
+            for (got, exact) in all(how_to, how, &x, &w, &bias, &v).iter().zip(&exact) {
                 let (mean, most) = errors(got, exact);
                 worst = (worst.0.max(mean), worst.1.max(most));
-                assert!(mean < 1.5e-6 && most < 1.5e-5, "{image:?} to {c_out}, {vectors:?}: {mean:e}, {most:e}");
+                assert!(mean < 1.5e-6 && most < 1.5e-5, "{image:?} to {c_out}, {how_to:?}: {mean:e}, {most:e}");
             }
         }
     }
@@ -128,20 +132,23 @@ fn only_what_it_can_do_and_gains_from_it_is_done_this_way() {
 
 #[test]
 fn a_sample_does_not_depend_on_its_batch_nor_anything_on_the_number_of_threads() {
-    for (image, c_out) in [([7, 28, 28, 20], 37), ([40, 6, 7, 32], 16), ([2, 40, 33, 64], 48)] {
+    for (image, c_out) in [([7, 28, 28, 20], 37), ([40, 6, 7, 32], 16), ([2, 40, 33, 64], 48), ([2, 44, 40, 160], 20)] {
         let how = Conv2d::same(3, 3);
         let (x, w) = (sample(&image, 0).to(Dtype::F32), sample(&[3, 3, image[3], c_out], 1).to(Dtype::F32));
         let bias = sample(&[c_out], 2).to(Dtype::F32);
         let v = sample(&[image[0], image[1], image[2], c_out], 3).to(Dtype::F32);
-        let run = |threads: usize| {
+        let run = |threads: usize, order: Order| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| all(Vectors::Widest, how, &x, &w, &bias, &v).map(|t| t.to_vec::<f32>()))
+            pool.install(|| all((Vectors::Widest, order), how, &x, &w, &bias, &v).map(|t| t.to_vec::<f32>()))
         };
-        let one = run(1);
-        assert!(one == run(2) && one == run(5), "{image:?}");
+        let one = run(1, Order::Bands);
+        assert!(one == run(2, Order::Bands) && one == run(5, Order::Bands), "{image:?}");
+        let other = run(1, Order::Channels);
+        assert!(other == run(2, Order::Channels) && other == run(5, Order::Channels), "{image:?}");
+        assert!(one[..2] == other[..2], "{image:?}: the order does not matter where nothing is summed over the batch");
         for b in 0..image[0] {
             let part = [x.slice(0, b..b + 1), v.slice(0, b..b + 1)];
-            let alone = all(Vectors::Widest, how, &part[0], &w, &bias, &part[1]);
+            let alone = all((Vectors::Widest, ORDERS[b % 2]), how, &part[0], &w, &bias, &part[1]);
             for (alone, batch) in alone[..2].iter().zip(&one) {
                 let n = alone.len();
                 assert!(alone.to_vec::<f32>() == batch[b * n..][..n], "{image:?}: sample {b}");

@@ -1,0 +1,113 @@
+//! Filters at the points.
+
+use std::ops::Range;
+
+use pulp::{NullaryFnOnce, Simd};
+
+use super::transform::{Filter, POINTS, SIDE, TAPS, both_axes};
+use super::{Geometry, apart};
+use crate::lanes::{Lanes, MOST, Scratch, width};
+use crate::par;
+
+/// The filter at the points: `[blocks of two vectors of output channels][point][input channel][block]`, points [`apart`], a last block of
+/// one vector if their number is odd; padded with zeros.
+pub(super) struct Points<T: Lanes> {
+    data: Scratch<T>,
+    /// Elements of a block.
+    each: usize,
+}
+
+/// A block of output channels of the filter.
+pub(super) struct FilterBlock<'a, S, T> {
+    pub(super) simd: S,
+    pub(super) g: &'a Geometry,
+    pub(super) w: &'a [T],
+    /// Its channels.
+    pub(super) channels: Range<usize>,
+    pub(super) out: &'a mut [T],
+}
+
+impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let (g, lanes) = (self.g, width::<S, T>());
+        let columns = self.channels.len().next_multiple_of(lanes);
+        let step = apart::<T>(g.c_in * columns);
+        assert!(lanes <= MOST && self.w.len() == TAPS * TAPS * g.c_in * g.c_out);
+        let mut taps = [[[T::ZERO; MOST]; MOST]; TAPS * TAPS];
+        for first in (0..g.c_in).step_by(MOST) {
+            let inputs = first..g.c_in.min(first + MOST);
+            for v in 0..columns / lanes {
+                let co = self.channels.start + v * lanes;
+                let direct = !g.h.transposed && co + lanes <= g.c_out;
+                if !direct {
+                    self.gather(&mut taps, inputs.clone(), co..g.c_out.min(co + lanes));
+                }
+                for ci in inputs.clone() {
+                    // The vector of tap (0, 0) and the elements between those of two taps.
+                    let (from, apart) = if direct {
+                        (self.w[ci * g.c_out + co..].as_ptr(), g.c_in * g.c_out)
+                    } else {
+                        (taps.as_ptr().cast::<T>().wrapping_add((ci - first) * MOST), MOST * MOST)
+                    };
+                    // SAFETY: `lanes` channels of an input channel of a tap of the filter, which has all of them, or of the squares, whose
+                    // rows are as long as any vector.
+                    let load =
+                        |i: usize, j: usize| unsafe { from.add((i * TAPS + j) * apart).cast::<T::V<S>>().read_unaligned() };
+                    let at = ci * columns + v * lanes;
+                    assert!((POINTS - 1) * step + at + lanes <= self.out.len());
+                    let out = self.out.as_mut_ptr();
+                    both_axes::<S, T, Filter, TAPS, SIDE>(self.simd, load, |i, j, value| {
+                        // SAFETY: as just asserted.
+                        unsafe { out.add((i * SIDE + j) * step + at).cast::<T::V<S>>().write_unaligned(value) };
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl<S: Simd, T: Lanes> FilterBlock<'_, S, T> {
+    /// The weights of some input and output channels, `[tap][input][output]`. The transpose reads output channels of the stored filter,
+    /// writes its input channels, and turns it round: through a small square, as its rows lie far apart.
+    #[inline(always)]
+    fn gather(&self, taps: &mut [[[T; MOST]; MOST]; TAPS * TAPS], inputs: Range<usize>, outputs: Range<usize>) {
+        let g = self.g;
+        for (tap, square) in taps.iter_mut().enumerate() {
+            *square = [[T::ZERO; MOST]; MOST];
+            if g.h.transposed {
+                let w = &self.w[(TAPS * TAPS - 1 - tap) * g.c_in * g.c_out..][..g.c_in * g.c_out];
+                for (lane, co) in outputs.clone().enumerate() {
+                    for (row, &x) in square.iter_mut().zip(&w[co * g.c_in..][inputs.clone()]) {
+                        row[lane] = x;
+                    }
+                }
+            } else {
+                for (row, ci) in square.iter_mut().zip(inputs.clone()) {
+                    row[..outputs.len()].copy_from_slice(&self.w[(tap * g.c_in + ci) * g.c_out..][outputs.clone()]);
+                }
+            }
+        }
+    }
+}
+
+impl<T: Lanes> Points<T> {
+    pub(super) fn new<S: Simd>(simd: S, g: &Geometry, w: &[T]) -> Points<T> {
+        let block = 2 * width::<S, T>();
+        let each = POINTS * apart::<T>(g.c_in * block);
+        let mut data = Scratch::<T>::new(g.c_out.div_ceil(block) * each);
+        let cost = data.as_slice().len();
+        par::pieces(data.as_mut_slice(), each, cost, |b, out| {
+            let channels = b * block..g.c_out.min((b + 1) * block);
+            simd.vectorize(FilterBlock { simd, g, w, channels, out });
+        });
+        Points { data, each }
+    }
+
+    /// The matrix of a point for a block of `columns` columns.
+    pub(super) fn get(&self, g: &Geometry, block: usize, columns: usize, point: usize) -> &[T] {
+        let len = g.c_in * columns;
+        &self.data.as_slice()[block * self.each + point * apart::<T>(len)..][..len]
+    }
+}
