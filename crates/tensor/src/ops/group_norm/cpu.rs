@@ -38,7 +38,8 @@ impl Shape {
 
     /// Repeats per-channel values over a row.
     fn tile<V: Copy>(&self, value: impl Fn(usize) -> V) -> Vec<V> {
-        (0..self.row()).map(|i| value(i % self.channels)).collect()
+        let pixel: Vec<V> = (0..self.channels).map(value).collect();
+        pixel.repeat(self.row() / self.channels.max(1))
     }
 
     fn group_of(&self, channel: usize) -> usize {

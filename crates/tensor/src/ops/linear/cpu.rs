@@ -11,8 +11,8 @@ use crate::par;
 const WORK: usize = 12 << 20;
 /// Elements of the result in a piece at most, so that its passes find it in the cache.
 const RESULT: usize = 64 * 1024;
-/// Rows of a piece at least: each product packs the weights once more.
-const ROWS: usize = 64;
+/// Rows of a piece at least where there are as many: each product packs the weights once more, which takes as long as 12 rows or so.
+const ROWS: usize = 256;
 /// Partial gradients of the weights at most.
 const PARTS: usize = 16;
 
@@ -30,9 +30,11 @@ impl Shape {
 
     /// Rows of a piece.
     fn piece(&self) -> usize {
-        let pieces = (self.work() / WORK).max(self.rows * self.outputs / RESULT);
-        let pieces = if self.work() < WORK / 4 { 1 } else { pieces.max(2) };
-        self.rows.div_ceil(pieces).max(ROWS).next_multiple_of(16)
+        if self.work() < WORK / 4 {
+            return self.rows.next_multiple_of(16).max(16);
+        }
+        let pieces = (self.work() / WORK).max(self.rows * self.outputs / RESULT).min(self.rows / ROWS).max(2);
+        self.rows.div_ceil(pieces).next_multiple_of(16)
     }
 }
 

@@ -5,7 +5,10 @@
 
 mod cpu;
 
+use std::marker::PhantomData;
+
 use crate::Device;
+use crate::element::Element;
 use crate::element::num::Real;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::tensor::{Tensor, by_dtype};
@@ -40,8 +43,7 @@ macro_rules! unary {
                 match input.device() {
                     Device::Cpu => by_dtype!(input.dtype(), T => match self {
                         $( Unary::$variant { $($p),* } => {
-                            $( let $p = <T as Real>::of($p); )*
-                            cpu::map::<T>(input, move |$x: T| $f)
+                            cpu::map::<T, _>(input, functions::$variant { $( $p: <T as Real>::of($p), )* of: PhantomData })
                         } )*
                     }),
                 }
@@ -52,8 +54,8 @@ macro_rules! unary {
                 match saved.device() {
                     Device::Cpu => by_dtype!(saved.dtype(), T => match self {
                         $( Unary::$variant { $($p),* } => {
-                            $( let $p = <T as Real>::of($p); )*
-                            cpu::map2::<T>(saved, grad, move |$v: T, grad: T| grad * ($d))
+                            let f = functions::$variant { $( $p: <T as Real>::of($p), )* of: PhantomData };
+                            cpu::times_slope::<T, _>(saved, grad, f)
                         } )*
                     }),
                 }
@@ -65,6 +67,29 @@ macro_rules! unary {
                     $( Unary::$variant { $($p),* } => { let $t = saved; $td } )*
                 }
             }
+        }
+
+        /// The functions themselves: not closures, which compilers keep out of loops if they are long.
+        #[allow(unused_variables)]
+        mod functions {
+            use super::*;
+            $(
+                #[derive(Clone, Copy)]
+                pub(super) struct $variant<T> { $( pub(super) $p: T, )* pub(super) of: PhantomData<T> }
+
+                impl<T: Element> cpu::Function<T> for $variant<T> {
+                    #[inline(always)]
+                    fn value(self, $x: T) -> T {
+                        $( let $p = self.$p; )*
+                        $f
+                    }
+                    #[inline(always)]
+                    fn slope(self, $v: T) -> T {
+                        $( let $p = self.$p; )*
+                        $d
+                    }
+                }
+            )*
         }
 
         #[cfg(test)]
@@ -91,10 +116,10 @@ unary! {
         f |x| Real::exp(x); d |y| y; tensor |y| y.clone();
     /// Natural logarithm.
     ln = Ln {} saves x
-        f |x| x.ln(); d |x| x.recip(); tensor |x| x.recip();
+        f |x| x.ln(); d |x| <T as Real>::ONE / x; tensor |x| x.recip();
     /// `1 / x`.
     recip = Recip {} saves y
-        f |x| x.recip(); d |y| -(y * y); tensor |y| -&y.square();
+        f |x| <T as Real>::ONE / x; d |y| -(y * y); tensor |y| -&y.square();
     /// Square root.
     sqrt = Sqrt {} saves y
         f |x| x.sqrt(); d |y| <T as Real>::of(0.5) / y; tensor |y| &y.recip() * 0.5;
