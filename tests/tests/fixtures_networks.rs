@@ -49,7 +49,7 @@ fn compare(case: &Case, network: NetworkConfig) {
 fn the_unet_and_its_gradients_are_those_of_diffusers() {
     let fixture = Fixture::load("networks");
     let case = fixture.case("unet");
-    let config = UNetConfig {
+    let config = |recompute| UNetConfig {
         patch: 1,
         channels: case.counts("channels"),
         blocks: case.count("blocks"),
@@ -58,16 +58,20 @@ fn the_unet_and_its_gradients_are_those_of_diffusers() {
         head_channels: case.count("head_channels"),
         groups: case.count("groups"),
         embedding_factor: 4,
+        recompute,
     };
-    compare(&case, NetworkConfig::UNet(config));
+    compare(&case, NetworkConfig::UNet(config(false)));
+    compare(&case, NetworkConfig::UNet(config(true)));
 }
 
 #[test]
 fn the_mlp_and_its_gradients_are_those_of_its_equations() {
     let fixture = Fixture::load("networks");
     let case = fixture.case("mlp");
-    let config = MlpConfig { hidden: case.count("hidden"), blocks: case.count("blocks"), embedding: case.count("embedding") };
-    compare(&case, NetworkConfig::Mlp(config));
+    let (hidden, blocks, embedding) = (case.count("hidden"), case.count("blocks"), case.count("embedding"));
+    for recompute in [false, true] {
+        compare(&case, NetworkConfig::Mlp(MlpConfig { hidden, blocks, embedding, recompute }));
+    }
 }
 
 #[test]
@@ -81,6 +85,7 @@ fn the_benchmarks_unet_has_as_many_parameters_as_that_of_diffusers() {
         head_channels: 8,
         groups: 8,
         embedding_factor: 4,
+        recompute: false,
     });
     let config = ModelConfig {
         sample_shape: vec![32, 32, 1],

@@ -209,7 +209,7 @@ fn a_network_with_variances_is_sampled_with_one_run_for_each_step() {
         sde: VariancePreserving::default().into(),
         preconditioning: Default::default(),
         learned_variance: true,
-        network: NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 }),
+        network: NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4, ..MlpConfig::default() }),
     };
     let model = DiffusionModel::new(config, 0, Dtype::F32).unwrap();
     let run = |variance: Variance| {

@@ -151,7 +151,7 @@ fn network(dtype: Dtype) -> DiffusionModel {
         sde: Edm { sigma_min: 0.05, sigma_max: 20.0 }.into(),
         preconditioning: Preconditioning::default(),
         learned_variance: false,
-        network: NetworkConfig::Mlp(MlpConfig { hidden: 16, blocks: 2, embedding: 8 }),
+        network: NetworkConfig::Mlp(MlpConfig { hidden: 16, blocks: 2, embedding: 8, ..MlpConfig::default() }),
     };
     let mut key = 0;
     DiffusionModel::new(config, 0, Dtype::F64)

@@ -206,7 +206,7 @@ mod tests {
     /// A model of two numbers, or of an image with two channels, with noise in all its weights: output layers start at zero.
     fn with_variance(sample_shape: &[usize], learned_variance: bool) -> DiffusionModel {
         let network = match sample_shape {
-            [_] => NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 }),
+            [_] => NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4, ..MlpConfig::default() }),
             _ => {
                 NetworkConfig::UNet(UNetConfig { patch: 2, channels: vec![4, 6], blocks: 1, groups: 2, ..UNetConfig::default() })
             }

@@ -11,7 +11,7 @@
 //!
 //! Images of any height and width are padded with zeros to what the levels need, and the output is cropped.
 
-use fokker_nn::{Conv2d, Embedding, Gain, GroupNorm, Init, Linear, Sinusoidal, module};
+use fokker_nn::{Conv2d, Embedding, Gain, GroupNorm, Init, Linear, Sinusoidal, checkpoint, module};
 use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,10 @@ pub struct UNetConfig {
     pub groups: usize,
     /// Length of the embedding as a multiple of the first level's channels.
     pub embedding_factor: usize,
+    /// Whether training keeps only what goes into each block and each attention and computes the rest once more in the backward pass: less
+    /// memory for about a third more time. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
 }
 
 impl Default for UNetConfig {
@@ -51,6 +55,7 @@ impl Default for UNetConfig {
             head_channels: 32,
             groups: 8,
             embedding_factor: 4,
+            recompute: false,
         }
     }
 }
@@ -69,6 +74,7 @@ pub struct UNet {
     up: Vec<Up>,
     norm: GroupNorm,
     output: Conv2d,
+    recompute: bool,
 }
 module!(UNet { embed_in, embed_out, class, input, down, middle, up, norm, output });
 
@@ -255,7 +261,20 @@ impl UNetConfig {
         }
         let norm = GroupNorm::new(groups, width, init);
         let output = Conv2d::with_gain(width, purpose.outputs * patch_channels, 3, 1, Gain::Zero, init);
-        Ok(UNet { patch: self.patch, sinusoidal, embed_in, embed_out, class, input, down, middle, up, norm, output })
+        Ok(UNet {
+            patch: self.patch,
+            recompute: self.recompute,
+            sinusoidal,
+            embed_in,
+            embed_out,
+            class,
+            input,
+            down,
+            middle,
+            up,
+            norm,
+            output,
+        })
     }
 }
 
@@ -305,9 +324,9 @@ impl UNet {
         let mut kept = vec![h.clone()];
         for stage in &self.down {
             for (i, block) in stage.blocks.iter().enumerate() {
-                h = block.forward(&h, &e);
+                h = self.block(block, &[&h], &e);
                 if let Some(attention) = stage.attention.get(i) {
-                    h = attention.forward(&h);
+                    h = self.attention(attention, &h);
                 }
                 kept.push(h.clone());
             }
@@ -316,17 +335,17 @@ impl UNet {
                 kept.push(h.clone());
             }
         }
-        h = self.middle.first.forward(&h, &e);
+        h = self.block(&self.middle.first, &[&h], &e);
         if let Some(attention) = &self.middle.attention {
-            h = attention.forward(&h);
+            h = self.attention(attention, &h);
         }
-        h = self.middle.second.forward(&h, &e);
+        h = self.block(&self.middle.second, &[&h], &e);
         for stage in &self.up {
             for (i, block) in stage.blocks.iter().enumerate() {
                 let skip = kept.pop().expect("one kept tensor per block on the way up");
-                h = block.forward(&Tensor::concat(&[&h, &skip], 3), &e);
+                h = self.block(block, &[&h, &skip], &e);
                 if let Some(attention) = stage.attention.get(i) {
-                    h = attention.forward(&h);
+                    h = self.attention(attention, &h);
                 }
             }
             if let Some(double) = &stage.double {
@@ -335,6 +354,27 @@ impl UNet {
         }
         let y = out_of_patches(&self.output.forward(&self.norm.forward_silu(&h)), self.patch);
         crop_axis(&crop_axis(&y, 1, height), 2, width)
+    }
+    /// A block on the channels of all `parts`.
+    fn block(&self, block: &Block, parts: &[&Tensor], embedding: &Tensor) -> Tensor {
+        let forward = |block: &Block, parts: &[&Tensor], embedding: &Tensor| match parts {
+            [x] => block.forward(x, embedding),
+            parts => block.forward(&Tensor::concat(parts, 3), embedding),
+        };
+        if !self.recompute {
+            return forward(block, parts, embedding);
+        }
+        checkpoint(block, &[parts, &[embedding]].concat(), move |block, t| {
+            let (embedding, parts) = t.split_last().expect("an embedding");
+            forward(block, &parts.iter().collect::<Vec<_>>(), embedding)
+        })
+    }
+
+    fn attention(&self, attention: &Attention, x: &Tensor) -> Tensor {
+        match self.recompute {
+            true => checkpoint(attention, &[x], |attention, t| attention.forward(&t[0])),
+            false => attention.forward(x),
+        }
     }
 }
 

@@ -35,6 +35,6 @@ pub use ema::{Ema, EmaConfig};
 pub use embed::{Fourier, Sinusoidal};
 pub use init::{Gain, Init};
 pub use layers::{Conv2d, DepthwiseConv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
-pub use module::{Module, Path, value_and_grad};
+pub use module::{Module, Path, checkpoint, value_and_grad};
 pub use optim::{Adam, AdamConfig, Sgd, SgdConfig};
 pub use schedule::Schedule;

@@ -149,6 +149,32 @@ pub fn value_and_grad<M: Module>(model: &M, loss: impl FnOnce(&M) -> Tensor) -> 
     (value, tracked)
 }
 
+/// `f` of a module and `inputs`, with only the inputs and the parameters kept for the backward pass: what lies between is computed once
+/// more there. See [`fokker_tensor::checkpoint`].
+///
+/// # Panics
+/// If the module has more than 64 parameters and inputs together.
+#[track_caller]
+pub fn checkpoint<M: Module + Send + Sync + 'static>(
+    module: &M,
+    inputs: &[&Tensor],
+    f: impl Fn(&M, &[Tensor]) -> Tensor + Send + Sync + 'static,
+) -> Tensor {
+    let shape = module.map(Tensor::detach);
+    let count = inputs.len();
+    let all: Vec<&Tensor> = inputs.iter().copied().chain(module.tensors()).collect();
+    fokker_tensor::checkpoint(
+        move |all| {
+            let mut module = shape.clone();
+            for (parameter, given) in module.tensors_mut().into_iter().zip(&all[count..]) {
+                *parameter = given.clone();
+            }
+            f(&module, &all[..count])
+        },
+        &all,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +196,21 @@ mod tests {
     fn paths_name_fields_and_indices() {
         let paths: Vec<String> = pair().parameters().into_iter().map(|(path, _)| path).collect();
         assert_eq!(paths, ["left", "right.0", "right.1"]);
+    }
+
+    #[test]
+    fn a_checkpointed_module_has_the_same_gradients() {
+        let x = Tensor::full(&[2], 0.7, Dtype::F64);
+        let f = |m: &Pair, x: &Tensor| &(&(x * &m.left).sin() * &m.right[0]) + &m.right[1];
+        let plain = value_and_grad(&pair(), |m| f(m, &f(m, &x)).sum_all());
+        let kept = value_and_grad(&pair(), |m| {
+            let once = checkpoint(m, &[&x], move |m, t| f(m, &t[0]));
+            checkpoint(m, &[&once], move |m, t| f(m, &t[0])).sum_all()
+        });
+        assert_eq!(kept.0, plain.0);
+        for (kept, plain) in kept.1.tensors().iter().zip(plain.1.tensors()) {
+            assert!((*kept - plain).abs().max_all().item() < 1e-14);
+        }
     }
 
     #[test]

@@ -5,10 +5,16 @@
 //! from the highest number down, forward mode from the lowest up; neither recurses. A node holds its parents, never its
 //! children, and what it saves is stored without its own place in the graph, so graphs have no cycles and are freed with the
 //! last tensor that leads to them.
+//!
+//! [`checkpoint`] saves memory for time: of a function only the inputs are kept, and its own graph is made when it is needed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+mod checkpoint;
+
+pub use checkpoint::checkpoint;
 
 use crate::ops::binary::add_into;
 use crate::tensor::Tensor;
@@ -36,7 +42,7 @@ pub trait Op: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keep {
     /// Bit `i` is set if input `i` is needed.
-    pub inputs: u32,
+    pub inputs: u64,
     /// Whether the output is needed.
     pub output: bool,
 }
@@ -292,25 +298,28 @@ impl Jacobian {
     #[track_caller]
     fn forward(&self, u: &Tensor, recorded: bool) -> Tensor {
         assert_eq!(u.shape(), self.x.shape(), "jvp: vector of shape {:?} for an input of shape {:?}", u.shape(), self.x.shape());
-        let mut tangents: HashMap<u64, Tensor> = HashMap::from([(self.leaf, u.clone())]);
-        for node in &self.order {
-            let Some(op) = &node.op else { continue };
-            if node.id == self.leaf {
-                continue;
-            }
-            let inputs: Vec<Option<Tensor>> =
-                node.parents.iter().map(|p| p.as_ref().and_then(|p| tangents.get(&p.id).cloned())).collect();
-            if inputs.iter().all(Option::is_none) {
-                continue;
-            }
-            let tangent = if recorded { op.jvp(&node.attached(), &inputs) } else { op.jvp(&node.saved, &inputs) };
-            tangents.insert(node.id, tangent);
-        }
-        self.order
-            .last()
-            .and_then(|last| tangents.remove(&last.id))
+        forward(&self.order, HashMap::from([(self.leaf, u.clone())]), recorded)
             .unwrap_or_else(|| Tensor::zeros(self.y.shape(), self.y.dtype()))
     }
+}
+
+/// Walks `order` forwards from the tangents of leaves; the tangent of the last node, `None` if it is zero.
+fn forward(order: &[Arc<Node>], mut tangents: HashMap<u64, Tensor>, recorded: bool) -> Option<Tensor> {
+    for node in order {
+        let Some(op) = &node.op else { continue };
+        // A leaf may be in the middle of a graph.
+        if tangents.contains_key(&node.id) {
+            continue;
+        }
+        let inputs: Vec<Option<Tensor>> =
+            node.parents.iter().map(|p| p.as_ref().and_then(|p| tangents.get(&p.id).cloned())).collect();
+        if inputs.iter().all(Option::is_none) {
+            continue;
+        }
+        let tangent = if recorded { op.jvp(&node.attached(), &inputs) } else { op.jvp(&node.saved, &inputs) };
+        tangents.insert(node.id, tangent);
+    }
+    order.last().and_then(|last| tangents.remove(&last.id))
 }
 
 impl Node {

@@ -38,7 +38,7 @@ mod tensor;
 pub mod update;
 
 pub use element::{Dtype, Element};
-pub use graph::{Jacobian, grad, linearize};
+pub use graph::{Jacobian, checkpoint, grad, linearize};
 pub use noise::Noise;
 pub use storage::Device;
 pub use tensor::Tensor;

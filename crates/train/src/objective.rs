@@ -221,7 +221,7 @@ mod tests {
     use fokker_sde::{Denoiser, SdeConfig};
 
     fn model(sde: SdeConfig, preconditioning: Preconditioning) -> DiffusionModel {
-        let network = NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4 });
+        let network = NetworkConfig::Mlp(MlpConfig { hidden: 8, blocks: 1, embedding: 4, ..MlpConfig::default() });
         let config = ModelConfig { sample_shape: vec![3], classes: None, sde, preconditioning, learned_variance: false, network };
         let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
         // Output layers start at zero: anything else makes the test say more.

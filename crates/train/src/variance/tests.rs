@@ -206,7 +206,7 @@ fn model(noise: f64) -> DiffusionModel {
         sde: SdeConfig::from_kind("edm").unwrap(),
         preconditioning: Preconditioning::edm(0.5),
         learned_variance: true,
-        network: NetworkConfig::Mlp(MlpConfig { hidden: 16, blocks: 1, embedding: 8 }),
+        network: NetworkConfig::Mlp(MlpConfig { hidden: 16, blocks: 1, embedding: 8, ..MlpConfig::default() }),
     };
     let mut model = DiffusionModel::new(config, 1, Dtype::F64).unwrap();
     for (i, t) in model.tensors_mut().into_iter().enumerate() {
