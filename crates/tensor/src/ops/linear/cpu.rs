@@ -170,9 +170,33 @@ struct Part<'a, T> {
     db: &'a mut [f64],
 }
 
+/// Pieces from which on the weights are turned round once for all.
+const MANY: usize = 4;
+
+/// `to[j, i] = from[i, j]`, `from` having `columns` columns: in squares, so that both sides stay in the cache.
+fn transpose<T: Lanes>(from: &[T], columns: usize, to: &mut [T]) {
+    const SIDE: usize = 16;
+    let rows = from.len() / columns;
+    par::pieces(to, SIDE * rows, from.len(), |piece, to| {
+        for first in (0..rows).step_by(SIDE) {
+            for (j, to) in to.chunks_exact_mut(rows).enumerate() {
+                let column = from[first * columns + piece * SIDE + j..].iter().step_by(columns);
+                to[first..rows.min(first + SIDE)].iter_mut().zip(column).for_each(|(to, &x)| *to = x);
+            }
+        }
+    });
+}
+
 pub(super) fn backward<T: Lanes>(s: Shape, given: Given<'_, T>, wanted: Wanted<'_, T>) {
     let Shape { inputs: k, outputs: n, .. } = s;
     let pieces = s.rows.div_ceil(s.piece());
+    let mut turned = None;
+    if let (Some(w), true) = (given.w, wanted.dx.is_some() && pieces >= MANY && k * n > 0) {
+        let mut scratch = Scratch::<T>::new(k * n);
+        transpose(w, n, scratch.as_mut_slice());
+        turned = Some(scratch);
+    }
+    let turned = turned.as_ref().map(Scratch::as_slice);
     let parts = pieces.clamp(1, PARTS);
     // Whole pieces in a part.
     let rows = pieces.div_ceil(parts) * s.piece();
@@ -193,7 +217,7 @@ pub(super) fn backward<T: Lanes>(s: Shape, given: Given<'_, T>, wanted: Wanted<'
             .collect();
         par::pieces(&mut jobs, 1, 2 * s.work() + s.rows * n, |i, job| {
             let range = (i * rows).min(s.rows)..((i + 1) * rows).min(s.rows);
-            backward_part(s, &given, range, &mut job[0]);
+            backward_part(s, &given, turned, range, &mut job[0]);
         });
     }
     if let Some(dw) = wanted.dw {
@@ -215,7 +239,14 @@ pub(super) fn backward<T: Lanes>(s: Shape, given: Given<'_, T>, wanted: Wanted<'
     }
 }
 
-fn backward_part<T: Lanes>(s: Shape, given: &Given<'_, T>, range: std::ops::Range<usize>, part: &mut Part<'_, T>) {
+/// `turned` is the transpose of the weights, if there is one.
+fn backward_part<T: Lanes>(
+    s: Shape,
+    given: &Given<'_, T>,
+    turned: Option<&[T]>,
+    range: std::ops::Range<usize>,
+    part: &mut Part<'_, T>,
+) {
     let Shape { inputs: k, outputs: n, .. } = s;
     if let Some(dw) = &mut part.dw {
         dw.fill(T::ZERO);
@@ -238,7 +269,8 @@ fn backward_part<T: Lanes>(s: Shape, given: &Given<'_, T>, range: std::ops::Rang
         let dz = Mat::new(dz, count, n);
         if let (Some(w), Some(dx)) = (given.w, &mut part.dx) {
             let dx = &mut dx[at * k..][..count * k];
-            gemm(dz, Mat::new(w, k, n).t(), dx, k, 1.0, Into::Overwrite, Threads::One);
+            let transposed = turned.map_or_else(|| Mat::new(w, k, n).t(), |turned| Mat::new(turned, n, k));
+            gemm(dz, transposed, dx, k, 1.0, Into::Overwrite, Threads::One);
         }
         if let (Some(x), Some(dw)) = (given.x, &mut part.dw) {
             let x = Mat::new(&x[first * k..end * k], count, k);
