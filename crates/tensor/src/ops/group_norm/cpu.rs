@@ -69,11 +69,8 @@ impl Shape {
 
     /// The sum of per-channel values over each group.
     fn by_group(&self, value: impl Fn(usize) -> f64) -> Vec<f64> {
-        let mut sums = vec![0.0; self.groups];
-        for c in 0..self.channels {
-            sums[self.group_of(c)] += value(c);
-        }
-        sums
+        let size = self.channels / self.groups;
+        (0..self.groups).map(|group| (group * size..(group + 1) * size).map(&value).sum()).collect()
     }
 
     fn group_len(&self) -> f64 {
