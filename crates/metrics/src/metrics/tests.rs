@@ -1,0 +1,70 @@
+//! What every metric of the list must do.
+
+use super::*;
+use crate::pairs::tests::normal;
+use fokker_tensor::{Dtype, Tensor};
+
+/// Two sets that differ a little, `[120, 4]` and `[100, 4]`.
+fn sets() -> (Tensor, Tensor) {
+    (normal(120, 4, 1), &normal(100, 4, 2) * 1.2)
+}
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+#[test]
+fn every_metric_has_the_same_bits_for_any_number_of_threads() {
+    // More than one block of rows.
+    let (x, y) = (normal(600, 5, 3), &normal(530, 5, 4) + 0.1);
+    for metric in MetricConfig::all() {
+        let scores = |threads| pool(threads).install(|| metric.scores(&x, &y, 7).unwrap());
+        let one = scores(1);
+        assert!(!one.is_empty());
+        for score in &one {
+            assert!(score.value.is_finite(), "{}: {score:?}", metric.kind());
+        }
+        for threads in [2, 5] {
+            assert_eq!(scores(threads), one, "{} with {threads} threads", metric.kind());
+        }
+    }
+}
+
+#[test]
+fn every_metric_refuses_bad_sets_and_says_where() {
+    let (x, y) = sets();
+    for metric in MetricConfig::all() {
+        let fails = |x: &Tensor, y: &Tensor, part: &str| {
+            let error = metric.scores(x, y, 0).expect_err(metric.kind()).to_string();
+            assert!(error.contains(part), "{}: {error}", metric.kind());
+        };
+        let mut bad = y.clone();
+        bad.update(|v: &mut [f64]| v[4 * 17 + 3] = f64::NAN);
+        fails(&x, &bad, "NaN at row 17, column 3");
+        fails(&x, &y.slice(1, 0..3), "columns");
+        fails(&Tensor::zeros(&[0, 4], Dtype::F64), &y, "shape [0, 4]");
+    }
+}
+
+#[test]
+fn every_metric_takes_either_type_and_any_axes() {
+    let (x, y) = sets();
+    let (x, y) = (x.to(Dtype::F32), y.to(Dtype::F32));
+    for metric in MetricConfig::all() {
+        let narrow = metric.scores(&x, &y, 0).unwrap();
+        let wide = metric.scores(&x.to(Dtype::F64).reshape(&[120, 2, 2, 1]), &y.to(Dtype::F64), 0).unwrap();
+        assert_eq!(narrow, wide, "{}", metric.kind());
+    }
+}
+
+#[test]
+fn every_metric_survives_a_round_trip_and_refuses_unknown_keys() {
+    for metric in MetricConfig::all() {
+        let text = serde_json::to_string(&metric).unwrap();
+        assert_eq!(serde_json::from_str::<MetricConfig>(&text).unwrap(), metric);
+        let with_more = text.replacen('{', "{\"novel\":1,", 1);
+        assert!(serde_json::from_str::<MetricConfig>(&with_more).is_err(), "{with_more}");
+    }
+    let error = MetricConfig::with_defaults("fid").unwrap_err().to_string();
+    assert!(error.starts_with("kind is \"fid\", expected") && error.contains("precision-recall"), "{error}");
+}
