@@ -1,6 +1,7 @@
 //! `fokker`: train score-based generative models on your data and sample from them.
 
 mod completions;
+mod density;
 mod encode;
 mod failure;
 mod fit_grid;

@@ -287,7 +287,7 @@ impl Likelihood {
                 expected: format!("t_min < t_max in the span [{low}, {high}] of sde `{}`, found {} and {}", sde.name(), t.0, t.1),
             });
         }
-        Ok(Angle { sde, t, s: (Angle::place(sde, t.0), Angle::place(sde, t.1)) })
+        Ok(Angle { sde, t, s: (place(sde, t.0), place(sde, t.1)) })
     }
 }
 
@@ -301,11 +301,6 @@ struct Angle<'a> {
 }
 
 impl Angle<'_> {
-    /// `s`, from `α/σ = −sinh s`.
-    fn place(sde: &dyn Sde, t: f64) -> f64 {
-        -(0.5 * sde.log_snr(t)).exp().asinh()
-    }
-
     /// The time at `s`; at the ends exactly theirs.
     fn time(&self, s: f64) -> f64 {
         if s == self.s.0 {
@@ -329,6 +324,11 @@ impl Angle<'_> {
     fn scale(&self, t: f64) -> f64 {
         self.sde.alpha(t).hypot(self.sde.sigma(t))
     }
+}
+
+/// `s`, from `α/σ = −sinh s`.
+pub(crate) fn place(sde: &dyn Sde, t: f64) -> f64 {
+    -(0.5 * sde.log_snr(t)).exp().asinh()
 }
 
 /// `ln cosh s`, for any `s`.

@@ -3,9 +3,7 @@
 use fokker_guidance::{AutoGuidance, ClassifierFree, Guidance};
 use fokker_models::DiffusionModel;
 use fokker_sde::{Cond, Counted, Counter, Denoiser};
-use fokker_solve::{
-    FittedGrid, GridFit, Likelihood, LogDensity, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid,
-};
+use fokker_solve::{FittedGrid, GridFit, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use crate::config::SampleSection;
@@ -60,7 +58,21 @@ impl Generate {
         }
     }
 
-    fn condition(&self, model: &DiffusionModel) -> Cond {
+    /// The same for the first samples alone.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[track_caller]
+    pub fn first(&self, count: usize) -> Generate {
+        assert!(count <= self.count, "the first {count} of {} samples", self.count);
+        let classes = match &self.classes {
+            Classes::Each(labels) => Classes::Each(labels[..count].to_vec()),
+            other => other.clone(),
+        };
+        Generate { count, classes, ..self.clone() }
+    }
+
+    pub(crate) fn condition(&self, model: &DiffusionModel) -> Cond {
         let Some(classes) = model.config.classes else { return Cond::NONE };
         let label = |i: usize| match &self.classes {
             Classes::Unconditional => classes as u32,
@@ -71,7 +83,7 @@ impl Generate {
         Cond::classes((0..self.count).map(label).collect())
     }
 
-    fn noise(&self) -> Noise {
+    pub(crate) fn noise(&self) -> Noise {
         Noise::new(self.seed, STREAM)
     }
 
@@ -182,41 +194,8 @@ pub fn fit_grid(model: &DiffusionModel, request: &Generate, trials: usize) -> Re
     Ok(optimise_grid(&denoiser, &fit, &(&epsilon * denoiser.sde().sigma(start)), &cond)?)
 }
 
-/// The log-density of the data `x`, `[count, ...]`, under the model alone: there is no density that a guided model is exact for.
-/// `done` is told the number of samples after each batch.
-///
-/// # Errors
-/// If the settings make no sense, or the model's answer or its derivative is not finite.
-///
-/// # Panics
-/// If `x` is not of that shape.
 #[track_caller]
-pub fn log_density(
-    model: &DiffusionModel,
-    request: &Generate,
-    likelihood: &Likelihood,
-    x: &Tensor,
-    done: &mut dyn FnMut(usize),
-) -> Result<LogDensity, TrainError> {
-    check_shape(model, request, x);
-    let cond = request.condition(model);
-    let denoiser = request.sampler.model(model)?;
-    let (mut values, mut latent, mut nfe, mut products) = (Vec::new(), Vec::new(), 0, 0);
-    for start in (0..request.count).step_by(request.batch) {
-        let rows = start..request.count.min(start + request.batch);
-        let (part, cond) = (x.slice(0, rows.clone()), cond.slice(rows.clone()));
-        let part = likelihood.log_density(&denoiser, &part, &cond, request.noise(), start as u64)?;
-        values.extend(part.log_density);
-        latent.push(part.latent);
-        (nfe, products) = (nfe.max(part.nfe), products.max(part.products));
-        done(rows.end);
-    }
-    let latent = Tensor::concat(&latent.iter().collect::<Vec<_>>(), 0);
-    Ok(LogDensity { log_density: values, latent, nfe, products })
-}
-
-#[track_caller]
-fn check_shape(model: &DiffusionModel, request: &Generate, x: &Tensor) {
+pub(crate) fn check_shape(model: &DiffusionModel, request: &Generate, x: &Tensor) {
     let shape = [&[request.count], &model.config.sample_shape[..]].concat();
     assert_eq!(x.shape(), shape, "{:?} for {} samples of shape {:?}", x.shape(), request.count, model.config.sample_shape);
 }
