@@ -15,7 +15,7 @@ use crate::method::{Opened, Which};
 /// How many are taken where no number is asked for and there may be very many.
 const SOME: usize = 100;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Rows {
     /// The data: an .npy or .npz array [N, ...] in the data's units, a folder or zip of images, an IDX file of images, a generated data
     /// set's name, or `test`: what the run's data set keeps apart for tests, of a generated one what it was not trained on
@@ -56,6 +56,11 @@ impl Source {
 }
 
 impl Rows {
+    /// The same data, at least so many samples of them.
+    pub(crate) fn reading(&self, least: usize) -> Rows {
+        Rows { count: Some(self.count.unwrap_or(0).max(least)), ..self.clone() }
+    }
+
     /// Reads samples that fit the model, and asks for as many of their classes: the labels, unless another class is asked for.
     pub(crate) fn read(&self, opened: &mut Opened, which: &Which) -> Result<Read, Failure> {
         let Opened { model, request, config, .. } = opened;

@@ -179,6 +179,35 @@ pub fn encode(
     })
 }
 
+/// `count` points `[count, ...]` on the way from the code `a` to the code `b`, both `[1, ...]`, along the great circle:
+///
+/// ```text
+/// (sin((1 − u) ω) a + sin(u ω) b)/sin ω      u from 0 to 1      cos ω = a·b/|a| |b|
+/// ```
+///
+/// Of two normal vectors of many dimensions, every point between has the length that normal vectors have, about `√d`; the middle of the
+/// straight line has `√(d/2)`, where no sample comes from (White 2016, arXiv:1609.04468). Where the two are parallel or opposite, so that
+/// no circle is the shortest, the way is straight.
+///
+/// # Panics
+/// If the shapes differ or are not `[1, ...]`, or `count` is below 2.
+#[track_caller]
+pub fn interpolate(a: &Tensor, b: &Tensor, count: usize) -> Tensor {
+    assert!(a.shape() == b.shape() && a.rank() > 0 && a.dim(0) == 1, "a path from {:?} to {:?}", a.shape(), b.shape());
+    assert!(count > 1, "a path of {count} points");
+    let (x, y) = (a.to_vec::<f64>(), b.to_vec::<f64>());
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    let angle = (dot(&x, &y) / (dot(&x, &x) * dot(&y, &y)).sqrt()).clamp(-1.0, 1.0).acos();
+    let share = |u: f64| if angle.sin() > 1e-6 { (u * angle).sin() / angle.sin() } else { u };
+    let point = |i: usize| {
+        let u = i as f64 / (count - 1) as f64;
+        let (from, to) = (share(1.0 - u), share(u));
+        x.iter().zip(&y).map(move |(x, y)| from * x + to * y).collect::<Vec<f64>>()
+    };
+    let shape = [&[count], &a.shape()[1..]].concat();
+    Tensor::from_f64(&shape, &(0..count).flat_map(point).collect::<Vec<f64>>(), a.dtype())
+}
+
 /// Fits a grid of this sampler's solver and number of steps to the model, on `count` states of the prior.
 ///
 /// # Errors
@@ -198,4 +227,26 @@ pub fn fit_grid(model: &DiffusionModel, request: &Generate, trials: usize) -> Re
 pub(crate) fn check_shape(model: &DiffusionModel, request: &Generate, x: &Tensor) {
     let shape = [&[request.count], &model.config.sample_shape[..]].concat();
     assert_eq!(x.shape(), shape, "{:?} for {} samples of shape {:?}", x.shape(), request.count, model.config.sample_shape);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_keeps_its_length_and_turns_by_equal_angles() {
+        let (a, b) = (Tensor::from_vec(&[1, 3], vec![3.0, 0.0, 0.0]), Tensor::from_vec(&[1, 3], vec![0.0, 0.0, 3.0]));
+        let path = interpolate(&a, &b, 4).to_vec::<f64>();
+        for (i, point) in path.chunks(3).enumerate() {
+            let angle = i as f64 * std::f64::consts::FRAC_PI_6;
+            let expected = [3.0 * angle.cos(), 0.0, 3.0 * angle.sin()];
+            assert!(point.iter().zip(expected).all(|(p, e)| (p - e).abs() < 1e-14), "{point:?} at {i}");
+        }
+        // Vectors of other lengths begin and end as they are; parallel and opposite ones, and none at all, have a straight way.
+        for other in [[0.5, -2.0, 1.0], [6.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 0.0, 0.0]] {
+            let path = interpolate(&a, &Tensor::from_vec(&[1, 3], other.to_vec()), 3).to_vec::<f64>();
+            assert!(path.iter().all(|p| p.is_finite()), "{path:?}");
+            assert!(path[0] == 3.0 && path[6..].iter().zip(other).all(|(p, e)| (p - e).abs() < 1e-14), "{path:?}");
+        }
+    }
 }

@@ -161,6 +161,33 @@ fn encoded_data_are_noise_that_leads_back_to_them() {
 }
 
 #[test]
+fn a_path_between_two_samples_begins_and_ends_with_them() {
+    let out = Place::new();
+    let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
+    let (moons, glyphs) = (moons.to_str().unwrap(), glyphs.to_str().unwrap());
+    let method = ["--solver", "exponential-adams", "--steps", "60", "--f64"];
+    out.succeed(&[&["sample", moons, "-n", "6", "--out", "x.npy"], &method[..]].concat());
+    let ends = ["--from", "4", "--to", "1", "--points", "7", "--out", "path.npy"];
+    let said = out.succeed(&[&["interpolate", moons, "x.npy"], &ends[..], &method[..]].concat());
+    assert!(said.contains("path of 7 samples") && said.contains("round trip of its ends: root mean square error"), "{said}");
+    let [x, path] = ["x.npy", "path.npy"].map(|name| read_npy(out.path(name)).unwrap().to_vec::<f64>());
+    let apart = |i: usize, j: usize| (path[2 * i] - x[2 * j]).hypot(path[2 * i + 1] - x[2 * j + 1]);
+    assert_eq!(path.len(), 14);
+    assert!(apart(0, 4) < 0.02 && apart(6, 1) < 0.02 && apart(6, 4) > 0.1, "{path:?} and {x:?}");
+
+    // Images in a row: the two ends, and the path between. Each end has its own class.
+    out.succeed(&["interpolate", glyphs, "glyphs", "--points", "3", "--steps", "3", "--out", "path.png"]);
+    let png = out.read("path.png");
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    assert_eq!((number(16), number(20)), (5 * (56 + 2) + 2, 56 + 4));
+
+    out.refuse(&["interpolate", moons, "x.npy", "--to", "6", "--out", "y.npy"], 2, &["--to 6", "6 samples"]);
+    out.refuse(&["interpolate", moons, "--points", "1", "--out", "y.npy"], 2, &["--points 1"]);
+    out.refuse(&["interpolate", moons, "--out", "y.gif"], 2, &["y.gif", ".png", ".npy"]);
+    out.refuse(&["interpolate", moons, "--solver", "ancestral", "--out", "y.npy"], 2, &["ancestral"]);
+}
+
+#[test]
 fn log_densities_are_the_same_by_every_way_of_computing_them() {
     let out = Place::new();
     let run = TRAINED.moons.path("run");
