@@ -37,7 +37,7 @@ impl Encode {
         if out.extension().and_then(|e| e.to_str()) != Some("npy") {
             return Err(Failure::usage(format!("--out {}: expected a file ending in .npy", out.display())));
         }
-        let x = self.rows.read(&mut opened, &self.method.which)?;
+        let x = self.rows.read(&mut opened, &self.method.which)?.x;
         let Opened { model, request, .. } = opened;
 
         let started = Instant::now();

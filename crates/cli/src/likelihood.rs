@@ -1,23 +1,29 @@
 //! `fokker likelihood`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use fokker_data::atomic_write;
-use fokker_solve::{Control, Divergence, Integrator, Likelihood as Settings, LogDensity, Method, Prior, Probes};
-use fokker_train::log_density;
+use fokker_solve::dequantise::bits_per_dimension;
+use fokker_solve::{
+    Bounded, Control, Dequantisation, Divergence, Integrator, Likelihood as Settings, Method, Prior, Probes, VariationalBound,
+};
+use fokker_train::{Interval, Repeated, Scores, Scoring, bound};
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::method::{Opened, Which};
 use crate::print;
 use crate::progress::{Progress, duration};
-use crate::rows::Rows;
+use crate::rows::{Read, Rows};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker likelihood runs/moons moons -n 500 --out scores.csv\n  \
-                        fokker likelihood runs/glyphs glyphs -n 64 --divergence hutchinson --probes 4 --rtol 1e-4 --atol 1e-4")]
+                        fokker likelihood runs/moons --bound --density density.png\n  \
+                        fokker likelihood runs/mnist test -n 64 --divergence hutchinson --rtol 1e-4 --atol 1e-4 --bound\n  \
+                        fokker likelihood runs/glyphs glyphs -n 64 --dequantise 8 --divergence hutchinson --probes 4")]
 pub(crate) struct Likelihood {
     #[command(flatten)]
     which: Which,
@@ -38,7 +44,27 @@ pub(crate) struct Likelihood {
     /// Take the state at the far end for pure noise, as the literature does, instead of asking the model for its density there.
     #[arg(long)]
     noise_prior: bool,
-    /// Write each sample's log-density, in nats.
+    /// Draws of uniform noise that make discrete data real: 1 for uniform dequantisation, more for the importance-weighted, tighter
+    /// bound, 0 for none: the density of the numbers as they are [default: 1 for data with levels, such as bytes].
+    #[arg(long, value_name = "K")]
+    dequantise: Option<usize>,
+    /// The number of levels, equally spaced from −1 to 1, that the data's numbers are on [default: 256 for bytes, otherwise none].
+    #[arg(long, value_name = "L")]
+    levels: Option<usize>,
+    /// Compute the variational bound beside it: in continuous time, or of the chain of a ladder's steps (or of 1000).
+    #[arg(long, value_enum, value_name = "KIND", num_args = 0..=1, default_missing_value = "continuous")]
+    bound: Option<BoundKind>,
+    /// Evaluations of the bound for each sample [default: 64 in continuous time, all of a chain].
+    #[arg(long, value_name = "N", requires = "bound")]
+    bound_times: Option<usize>,
+    /// Draw the density of a model of points in the plane, beside the data, and sum it up; at a tolerance of 1e-3, or yours if it is
+    /// larger.
+    #[arg(long, value_name = "PNG")]
+    density: Option<PathBuf>,
+    /// The density's grid: so many values in a row and in a column.
+    #[arg(long, value_name = "N", default_value_t = 96)]
+    density_side: usize,
+    /// Write each sample's score, and its bound, in nats.
     #[arg(long, value_name = "CSV")]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -54,27 +80,70 @@ enum Trace {
     HutchPlusPlus,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum BoundKind {
+    Continuous,
+    Chain,
+}
+
+/// What was computed.
+struct Found {
+    /// Of a sample.
+    dimensions: usize,
+    cells: Option<Dequantisation>,
+    scores: Scores,
+    repeated: Repeated,
+    bound: Option<Bounded>,
+    density: Option<crate::density::Drawn>,
+    seconds: f64,
+}
+
 impl Likelihood {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut opened = self.which.open(self.rows.count)?;
         let settings = self.settings();
         settings.check()?;
-        if let Some(out) = &self.out
-            && out.extension().and_then(|e| e.to_str()) != Some("csv")
-        {
-            return Err(Failure::usage(format!("--out {}: expected a file ending in .csv", out.display())));
+        let bounding = self.bounding();
+        bounding.as_ref().map_or(Ok(()), VariationalBound::check)?;
+        expect_extension("--out", self.out.as_deref(), "csv")?;
+        expect_extension("--density", self.density.as_deref(), "png")?;
+        if let Some(path) = &self.density {
+            crate::density::check(path, &opened.model, self.density_side)?;
         }
-        let x = self.rows.read(&mut opened, &self.which)?;
-        let Opened { model, request, .. } = opened;
+        let Read { x, levels } = self.rows.read(&mut opened, &self.which)?;
+        let cells = self.cells(&x, levels)?;
+        let Opened { model, request, .. } = &opened;
+
         let started = Instant::now();
+        let scoring = Scoring { likelihood: settings, dequantisation: cells };
         let mut progress = Progress::new("sample", 0, request.count as u64);
-        let found = log_density(&model, &request, &settings, &x, &mut |done| progress.set(done as u64, ""))?;
+        let scores = scoring.run(model, request, &x, &mut |done| progress.set(done as u64, ""))?;
+        let repeated = scoring.repeat(model, request, &x, &scores)?;
         progress.finish();
+        let bound = match bounding {
+            None => None,
+            Some(bounding) => {
+                let mut progress = Progress::new("bound", 0, request.count as u64);
+                let levels = cells.map(|cells| cells.levels);
+                let found = bound(model, request, &bounding, levels, &x, &mut |done| progress.set(done as u64, ""))?;
+                progress.finish();
+                Some(found)
+            }
+        };
+        let dimensions = x.len() / request.count;
+        let density = match &self.density {
+            None => None,
+            Some(path) => {
+                Some(crate::density::draw(path, self.density_side, &opened, &scoring.likelihood, &self.rows, &self.which)?)
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let found = Found { dimensions, cells, scores, repeated, bound, density, seconds };
         if let Some(out) = &self.out {
-            let text = scores(&found.log_density);
+            let text = found.table();
             atomic_write(out, |file| file.write_all(text.as_bytes()))?;
         }
-        self.answer(&found, x.len() / request.count, started.elapsed().as_secs_f64())
+        if self.json { print::answer(format_args!("{:#}", found.json())) } else { self.answer(&found) }
     }
 
     fn settings(&self) -> Settings {
@@ -90,32 +159,76 @@ impl Likelihood {
         Settings { divergence, integrator, prior, ..Settings::default() }
     }
 
-    fn answer(&self, found: &LogDensity, dimensions: usize, seconds: f64) -> Result<(), Failure> {
-        let (mean, error) = mean_and_error(&found.log_density);
-        let n = found.log_density.len();
-        if self.json {
-            let value = serde_json::json!({
-                "samples": n,
-                "dimensions": dimensions,
-                "log_density_mean": mean,
-                "log_density_standard_error": error,
-                "evaluations": found.nfe,
-                "products": found.products,
-                "seconds": seconds,
-                "log_density": found.log_density,
-            });
-            return print::answer(format_args!("{value:#}"));
+    fn bounding(&self) -> Option<VariationalBound> {
+        let times = self.bound_times;
+        Some(match self.bound? {
+            BoundKind::Continuous => match times {
+                Some(times) => VariationalBound::Continuous { times },
+                None => VariationalBound::default(),
+            },
+            BoundKind::Chain => VariationalBound::Chain { steps: None, times, fraction: 0.0 },
+        })
+    }
+
+    /// How data with levels are made real.
+    fn cells(&self, x: &fokker_tensor::Tensor, levels: Option<usize>) -> Result<Option<Dequantisation>, Failure> {
+        let levels = self.levels.or(levels);
+        let cells = match (self.dequantise, levels) {
+            (Some(0), _) | (None, None) => return Ok(None),
+            (Some(draws), None) => {
+                let why = "expected data with levels; say how many with --levels, if these numbers are on such";
+                return Err(Failure::usage(format!("--dequantise {draws}: {why}")));
+            }
+            (draws, Some(levels)) => Dequantisation { levels, draws: draws.unwrap_or(1) },
+        };
+        cells.check()?;
+        let place = |x: f64| (x + 1.0) / cells.width();
+        let off = |x: &f64| (place(*x) - place(*x).round()).abs() > 1e-3 || x.abs() > 1.0 + 1e-6;
+        match x.to_vec::<f64>().iter().find(|x| off(x)) {
+            Some(x) => Err(Failure::usage(format!("--levels {}: expected numbers on these levels, found {x}", cells.levels))),
+            None => Ok(Some(cells)),
         }
-        let spread = error.map_or_else(String::new, |error| format!(" ± {error:.4}"));
-        print::answer(format_args!(
-            "log-density: {mean:.4}{spread} nats, mean of {n} samples and its standard error; {:.4} nats per dimension",
-            mean / dimensions as f64
-        ))?;
+    }
+
+    fn answer(&self, found: &Found) -> Result<(), Failure> {
+        let n = found.scores.values.len();
+        let of = if n > 1 { format!("mean of {n} samples and its 95 % interval") } else { "1 sample".to_owned() };
+        let interval = found.interval(&found.scores.values);
+        let (score, other) = match found.cells {
+            Some(_) => ("bits per dimension", format!("{:.3} nats", interval.mean)),
+            None => ("log-density", format!("{:.4} nats per dimension", interval.mean / found.dimensions as f64)),
+        };
+        print::answer(format_args!("{score}: {}, {of}; {other}", found.text(&interval)))?;
+        if let Some(cells) = found.cells {
+            print::say(format_args!(
+                "{} levels made real by {} of uniform noise: a lower bound of the probability, so an upper bound of the bits",
+                cells.levels,
+                if cells.draws == 1 { "1 draw".to_owned() } else { format!("the mean over {} draws", cells.draws) }
+            ));
+        }
+        print::say(format_args!("{}", found.uncertainty(&interval)));
+        if let Some(bound) = &found.bound {
+            let values = bound.log_density();
+            print::answer(format_args!("variational bound: {}", found.text(&found.interval_of_bound(&values))))?;
+            let gaps: Vec<f64> = values.iter().zip(&found.scores.values).map(|(bound, score)| bound - score).collect();
+            let part = |values: &[f64]| found.short(-Interval::of(values, 0.0).mean);
+            print::say(format_args!(
+                "its difference: {}; prior {}, diffusion {}, reconstruction {}; {} network calls",
+                found.text(&found.interval(&gaps)),
+                part(&bound.prior),
+                part(&bound.diffusion),
+                part(&bound.reconstruction),
+                bound.nfe
+            ));
+        }
+        if let Some(drawn) = &found.density {
+            print::answer(format_args!("{drawn}"))?;
+        }
         print::say(format_args!(
             "{} network calls and at most {} products with the Jacobian, in {}",
-            found.nfe,
-            found.products,
-            duration(seconds)
+            found.scores.nfe,
+            found.scores.products,
+            duration(found.seconds)
         ));
         if let Some(out) = &self.out {
             print::say(format_args!("scores: {}", out.display()));
@@ -124,19 +237,109 @@ impl Likelihood {
     }
 }
 
-/// A table of the samples' numbers, from 0, and their log-densities.
-fn scores(log_density: &[f64]) -> String {
-    let mut text = String::from("sample,log_density\n");
-    for (i, value) in log_density.iter().enumerate() {
-        writeln!(text, "{i},{value}").expect("a String takes everything");
+impl Found {
+    fn interval(&self, values: &[f64]) -> Interval {
+        Interval::of(values, self.repeated.solver)
     }
-    text
+
+    /// No solver has a part in it.
+    fn interval_of_bound(&self, values: &[f64]) -> Interval {
+        Interval::of(values, 0.0)
+    }
+
+    /// What nats are multiplied with to become bits per dimension of discrete data.
+    fn bits(&self) -> Option<f64> {
+        self.cells.map(|_| bits_per_dimension(1.0, self.dimensions))
+    }
+
+    /// Nats of log-probability in the units of the answer, with as many digits as small numbers need.
+    fn short(&self, nats: f64) -> String {
+        let (number, unit) = self.bits().map_or((nats, "nats"), |factor| (nats * factor, "bits/dim"));
+        if number.abs() < 1e-3 && number != 0.0 { format!("{number:.1e} {unit}") } else { format!("{number:.4} {unit}") }
+    }
+
+    fn text(&self, interval: &Interval) -> String {
+        let (interval, unit) = self.bits().map_or((*interval, "nats"), |factor| (interval.scaled(factor), "bits/dim"));
+        let spread = interval.half_width.map_or_else(String::new, |width| format!(" ± {width:.4}"));
+        format!("{:.4}{spread} {unit}", interval.mean)
+    }
+
+    /// What the interval is made of.
+    fn uncertainty(&self, interval: &Interval) -> String {
+        let Repeated { samples, solver, draws } = self.repeated;
+        let size = |nats: f64| self.short(nats).trim_start_matches('-').to_owned();
+        let over = interval.standard_error.map_or_else(String::new, |e| format!("standard error over samples {}, ", size(e)));
+        let draws = draws.map_or_else(String::new, |d| format!("one sample's random draws {}, ", size(d)));
+        format!("{over}{draws}solver {} (from {samples} again)", size(solver))
+    }
+
+    /// The samples' numbers, from 0, their scores and their bounds.
+    fn table(&self) -> String {
+        let score = if self.cells.is_some() { "log_probability" } else { "log_density" };
+        let bounds = self.bound.as_ref().map(Bounded::log_density);
+        let mut text = format!("sample,{score}{}\n", if bounds.is_some() { ",bound" } else { "" });
+        for (i, value) in self.scores.values.iter().enumerate() {
+            let bound = bounds.as_ref().map_or_else(String::new, |bounds| format!(",{}", bounds[i]));
+            writeln!(text, "{i},{value}{bound}").expect("a String takes everything");
+        }
+        text
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let score = if self.cells.is_some() { "log_probability" } else { "log_density" };
+        let interval = self.interval(&self.scores.values);
+        let ends = |interval: Interval| interval.half_width.map(|width| [interval.mean - width, interval.mean + width]);
+        let mut value = json!({
+            "samples": self.scores.values.len(),
+            "dimensions": self.dimensions,
+            "evaluations": self.scores.nfe,
+            "products": self.scores.products,
+            "seconds": self.seconds,
+            "solver_error": self.repeated.solver,
+            "draws_standard_deviation": self.repeated.draws,
+        });
+        let mut set = |key: String, item: serde_json::Value| value[key] = item;
+        set(format!("{score}_mean"), json!(interval.mean));
+        set(format!("{score}_standard_error"), json!(interval.standard_error));
+        set(format!("{score}_interval"), json!(ends(interval)));
+        set(score.to_owned(), json!(self.scores.values));
+        if let (Some(cells), Some(factor)) = (self.cells, self.bits()) {
+            set("levels".to_owned(), json!(cells.levels));
+            set("draws".to_owned(), json!(cells.draws));
+            set("bits_per_dimension".to_owned(), json!(interval.scaled(factor).mean));
+            set("bits_per_dimension_interval".to_owned(), json!(ends(interval.scaled(factor))));
+        }
+        if let Some(bound) = &self.bound {
+            let values = bound.log_density();
+            let interval = self.interval_of_bound(&values);
+            let mean = |values: &[f64]| Interval::of(values, 0.0).mean;
+            set(
+                "bound".to_owned(),
+                json!({
+                    "mean": interval.mean,
+                    "standard_error": interval.standard_error,
+                    "interval": ends(interval),
+                    "bits_per_dimension": self.bits().map(|factor| interval.mean * factor),
+                    "prior": mean(&bound.prior),
+                    "diffusion": mean(&bound.diffusion),
+                    "reconstruction": mean(&bound.reconstruction),
+                    "evaluations": bound.nfe,
+                    "values": values,
+                }),
+            );
+        }
+        if let Some(drawn) = &self.density {
+            set("density_integral".to_owned(), json!(drawn.integral));
+        }
+        value
+    }
 }
 
-/// The mean and its standard error, which one sample has not.
-fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, (values.len() > 1).then(|| (variance / n).sqrt()))
+fn expect_extension(option: &str, path: Option<&Path>, extension: &str) -> Result<(), Failure> {
+    match path {
+        Some(path) if path.extension().and_then(|e| e.to_str()) != Some(extension) => {
+            Err(Failure::usage(format!("{option} {}: expected a file ending in .{extension}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,10 +1,12 @@
 //! `fokker`: train score-based generative models on your data and sample from them.
 
 mod completions;
+mod density;
 mod encode;
 mod failure;
 mod fit_grid;
 mod inspect;
+mod interpolate;
 mod likelihood;
 mod list;
 mod method;
@@ -48,6 +50,8 @@ enum Command {
     Sample(sample::Sample),
     /// Take data back to the noise it comes from, and say how exactly it returns.
     Encode(encode::Encode),
+    /// Walk from one sample to another through the noise that they come from.
+    Interpolate(interpolate::Interpolate),
     /// Compute how likely data are under a model: exact log-densities.
     Likelihood(likelihood::Likelihood),
     /// Fit the times of a solver with few steps to a model.
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
             Command::Train(command) => command.run(),
             Command::Sample(command) => command.run(),
             Command::Encode(command) => command.run(),
+            Command::Interpolate(command) => command.run(),
             Command::Likelihood(command) => command.run(),
             Command::FitGrid(command) => command.run(),
             Command::Preview(command) => command.run(),

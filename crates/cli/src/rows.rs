@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fokker_data::sets::{Array, Images};
+use fokker_data::sets::{Array, Idx, Images, Split};
 use fokker_data::{Batch, DataConfig, Dataset};
 use fokker_models::DiffusionModel;
 use fokker_tensor::Tensor;
@@ -15,21 +15,58 @@ use crate::method::{Opened, Which};
 /// How many are taken where no number is asked for and there may be very many.
 const SOME: usize = 100;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Rows {
-    /// The data: an .npy or .npz array [N, ...] in the data's units, a folder or zip of images, or a generated data set's name
+    /// The data: an .npy or .npz array [N, ...] in the data's units, a folder or zip of images, an IDX file of images, a generated data
+    /// set's name, or `test`: what the run's data set keeps apart for tests, of a generated one what it was not trained on
     /// [default: what the run was trained on].
+    #[arg(value_name = "DATA")]
+    positional: Option<PathBuf>,
+    /// The same as DATA.
+    #[arg(long, value_name = "DATA", conflicts_with = "positional")]
     data: Option<PathBuf>,
     /// Number of samples, the first of the data [default: all of a file or folder, otherwise 100].
     #[arg(short = 'n', long = "count", value_name = "N")]
     pub(crate) count: Option<usize>,
 }
 
+/// Samples that were read.
+pub(crate) struct Read {
+    /// `[N, ...]`.
+    pub(crate) x: Tensor,
+    /// How many values their numbers can have, equally spaced from −1 to 1; none if they are real.
+    pub(crate) levels: Option<usize>,
+}
+
+/// A data set, and which of it.
+struct Source {
+    set: Box<dyn Dataset>,
+    /// The first row.
+    first: usize,
+    /// How many, where no number is asked for.
+    default: usize,
+}
+
+impl Source {
+    fn rows(&self, count: Option<usize>) -> Vec<usize> {
+        let wanted = count.unwrap_or(self.default);
+        let count = if self.set.is_unlimited() { wanted } else { wanted.min(self.set.len() - self.first) };
+        (self.first..self.first + count).collect()
+    }
+}
+
 impl Rows {
+    /// The same data, at least so many samples of them.
+    pub(crate) fn reading(&self, least: usize) -> Rows {
+        Rows { count: Some(self.count.unwrap_or(0).max(least)), ..self.clone() }
+    }
+
     /// Reads samples that fit the model, and asks for as many of their classes: the labels, unless another class is asked for.
-    pub(crate) fn read(&self, opened: &mut Opened, which: &Which) -> Result<Tensor, Failure> {
+    pub(crate) fn read(&self, opened: &mut Opened, which: &Which) -> Result<Read, Failure> {
         let Opened { model, request, config, .. } = opened;
-        let Batch { x, labels } = self.batch(model, config.as_ref())?;
+        let source = self.open(config.as_ref())?;
+        fits(source.set.as_ref(), model)?;
+        let Batch { x, labels } = source.set.batch(&source.rows(self.count))?;
         request.count = x.dim(0);
         if which.class.is_none() {
             request.classes = match (model.config.classes, labels) {
@@ -37,33 +74,68 @@ impl Rows {
                 _ => Classes::Unconditional,
             };
         }
-        Ok(x)
+        Ok(Read { x, levels: source.set.levels() })
     }
 
-    fn batch(&self, model: &DiffusionModel, config: Option<&RunConfig>) -> Result<Batch, Failure> {
-        let (set, named) = self.open(config)?;
-        if set.sample_shape() != model.config.sample_shape {
-            let (found, expected) = (set.sample_shape(), &model.config.sample_shape);
-            return Err(Failure::failed(format!("{}: expected samples of shape {expected:?}, found {found:?}", set.name())));
+    /// Up to `count` points `[N, ...]` of the data, of one class if it is given and the data have classes.
+    pub(crate) fn points(&self, config: Option<&RunConfig>, count: usize, class: Option<u32>) -> Result<Tensor, Failure> {
+        let source = self.open(config)?;
+        let Batch { x, labels } = source.set.batch(&source.rows(Some(count)))?;
+        let (Some(class), Some(labels)) = (class, labels) else { return Ok(x) };
+        let rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
+        if rows.is_empty() {
+            return Err(Failure::failed(format!("{}: no sample of class {class}", source.set.name())));
         }
-        let wanted = self.count.unwrap_or(if named && !set.is_unlimited() { set.len() } else { SOME });
-        let count = if set.is_unlimited() { wanted } else { wanted.min(set.len()) };
-        Ok(set.batch(&(0..count).collect::<Vec<_>>())?)
+        Ok(x.gather(&rows))
     }
 
-    /// The data set, and whether it was named.
-    fn open(&self, config: Option<&RunConfig>) -> Result<(Box<dyn Dataset>, bool), Failure> {
-        let Some(data) = &self.data else {
-            let run = config.ok_or_else(|| Failure::usage("DATA: expected data, as a model's file does not say which"))?;
-            return Ok((run.data.open(".".as_ref())?, false));
+    fn open(&self, config: Option<&RunConfig>) -> Result<Source, Failure> {
+        let data = self.positional.as_ref().or(self.data.as_ref());
+        let run = || config.ok_or_else(|| Failure::usage("DATA: expected data, as a model's file does not say which"));
+        let whole = |config: &DataConfig, named: bool| -> Result<Source, Failure> {
+            let set = config.open(".".as_ref())?;
+            let default = if named && !set.is_unlimited() { set.len() } else { SOME };
+            Ok(Source { set, first: 0, default })
         };
+        let Some(data) = data else { return whole(&run()?.data, false) };
+        if data.as_os_str() == "test" {
+            let set = test_set(&run()?.data)?;
+            let first = if set.is_unlimited() { set.len() } else { 0 };
+            return Ok(Source { set, first, default: SOME });
+        }
         let generated = DataConfig::generated().into_iter().find(|d| data.as_os_str() == d.kind());
-        let images = data.is_dir() || data.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip"));
+        let has = |end: &str| data.extension().is_some_and(|e| e.eq_ignore_ascii_case(end));
         let config = match generated {
             Some(config) => config,
-            None if images => DataConfig::Images(Images::at(data)),
+            None if data.is_dir() || has("zip") => DataConfig::Images(Images::at(data)),
+            None if data.to_string_lossy().contains("idx3-ubyte") => {
+                DataConfig::Idx(Idx { images: Some(data.clone()), ..Idx::default() })
+            }
             None => DataConfig::Array(Array::at(data)),
         };
-        Ok((config.open(".".as_ref())?, true))
+        whole(&config, true)
     }
+}
+
+fn fits(set: &dyn Dataset, model: &DiffusionModel) -> Result<(), Failure> {
+    let (found, expected) = (set.sample_shape(), &model.config.sample_shape);
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("{}: expected samples of shape {expected:?}, found {found:?}", set.name())))
+}
+
+/// What a run's data set keeps apart, or the set itself if its rows have no end.
+fn test_set(data: &DataConfig) -> Result<Box<dyn Dataset>, Failure> {
+    let config = match data.clone() {
+        DataConfig::Idx(idx) if idx.path.is_some() => DataConfig::Idx(Idx { split: Split::Test, ..idx }),
+        DataConfig::Cifar10(cifar) => DataConfig::Cifar10(fokker_data::sets::Cifar10 { split: Split::Test, ..cifar }),
+        other => other,
+    };
+    let set = config.open(".".as_ref())?;
+    if config == *data && !set.is_unlimited() {
+        let message = format!("DATA test: the run's data `{}` has no part that is kept apart; name a file", data.kind());
+        return Err(Failure::usage(message));
+    }
+    Ok(set)
 }

@@ -191,7 +191,7 @@ fn check_movie(path: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
 }
 
 /// Whether the output can be written at all, before time is spent on sampling.
-fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
+pub(crate) fn check_output(out: &Path, sample_shape: &[usize]) -> Result<(), Failure> {
     let is_image = matches!(sample_shape, [_, _, 1 | 3]);
     let drawable = has_picture(sample_shape);
     match out.extension().and_then(|e| e.to_str()) {

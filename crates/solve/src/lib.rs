@@ -32,7 +32,8 @@
 //! # Ok::<(), fokker_solve::SolveError>(())
 //! ```
 //!
-//! [`Likelihood`] computes exact log-densities of data, with the trace of the Jacobian by [`Divergence`].
+//! [`Likelihood`] computes exact log-densities of data, with the trace of the Jacobian by [`Divergence`], and log-probabilities
+//! of discrete data; [`VariationalBound`] bounds both by denoising alone.
 //!
 //! Solvers in a configuration file are tables with a tag: `kind = "predictor-corrector"`, then fields that differ from
 //! the defaults. [`SolverConfig::all`] lists them.
@@ -40,6 +41,7 @@
 mod analytic;
 mod combine;
 mod dense;
+pub mod dequantise;
 pub mod divergence;
 mod error;
 pub mod grid;
@@ -52,10 +54,12 @@ mod solver;
 mod solvers;
 mod spacings;
 mod threshold;
+pub mod variational;
 
 pub use analytic::PosteriorVariance;
 pub use combine::combine;
 pub use dense::Trajectory;
+pub use dequantise::{Dequantisation, LogProbability};
 pub use divergence::{Divergence, Law, Probes, Trace};
 pub use error::SolveError;
 pub use grid::{Grid, GridConfig};
@@ -82,3 +86,4 @@ pub use spacings::{
     Uniform,
 };
 pub use threshold::Threshold;
+pub use variational::{Bounded, VariationalBound};

@@ -287,7 +287,7 @@ impl Likelihood {
                 expected: format!("t_min < t_max in the span [{low}, {high}] of sde `{}`, found {} and {}", sde.name(), t.0, t.1),
             });
         }
-        Ok(Angle { sde, t, s: (Angle::place(sde, t.0), Angle::place(sde, t.1)) })
+        Ok(Angle { sde, t, s: (place(sde, t.0), place(sde, t.1)) })
     }
 }
 
@@ -301,11 +301,6 @@ struct Angle<'a> {
 }
 
 impl Angle<'_> {
-    /// `s`, from `α/σ = −sinh s`.
-    fn place(sde: &dyn Sde, t: f64) -> f64 {
-        -(0.5 * sde.log_snr(t)).exp().asinh()
-    }
-
     /// The time at `s`; at the ends exactly theirs.
     fn time(&self, s: f64) -> f64 {
         if s == self.s.0 {
@@ -331,6 +326,11 @@ impl Angle<'_> {
     }
 }
 
+/// `s`, from `α/σ = −sinh s`.
+pub(crate) fn place(sde: &dyn Sde, t: f64) -> f64 {
+    -(0.5 * sde.log_snr(t)).exp().asinh()
+}
+
 /// `ln cosh s`, for any `s`.
 fn ln_cosh(s: f64) -> f64 {
     s.abs() + (-2.0 * s.abs()).exp().ln_1p() - LN_2
@@ -350,21 +350,27 @@ struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// `D` at the states `x̃`, `[A, ...]`, at the places `s` of these rows of the batch, with its derivative with respect to
-    /// `x̃`: one evaluation.
-    fn linear(&self, x: &Tensor, s: &[f64], rows: &[usize]) -> Result<Linear, SolveError> {
+    /// `D` at the states `x̃`, `[A, ...]`, at the places `s`, of these rows of the batch.
+    fn denoise(&self, x: &Tensor, s: &[f64], rows: &[usize]) -> Tensor {
         let times = self.angle.times(s);
-        let denoise = |x: &Tensor, copies: &[usize]| {
-            let times = match &times {
-                Times::Same(t) => Times::Same(*t),
-                Times::Each(times) => Times::Each(copies.iter().map(|&i| times[i]).collect()),
-            };
-            let labels = self.cond.class.as_ref().map(|labels| copies.iter().map(|&i| labels[rows[i]]).collect());
-            self.denoiser.denoise(&times.scale(x, |t| self.angle.scale(t)), &times, &Cond { class: labels })
+        let class = self.cond.class.as_ref().map(|labels| rows.iter().map(|&i| labels[i]).collect());
+        self.denoiser.denoise(&times.scale(x, |t| self.angle.scale(t)), &times, &Cond { class })
+    }
+
+    /// The same with its derivative with respect to `x̃`: one evaluation.
+    fn linear(&self, x: &Tensor, s: &[f64], rows: &[usize]) -> Result<Linear, SolveError> {
+        let at = |x: &Tensor, copies: &[usize]| {
+            let s: Vec<f64> = copies.iter().map(|&i| s[i]).collect();
+            let rows: Vec<usize> = copies.iter().map(|&i| rows[i]).collect();
+            self.denoise(x, &s, &rows)
         };
-        let linear = Linear::at(denoise, x, self.divergence.together(x.len() / rows.len()));
-        self.finite(&linear.value, s, rows, "the denoiser's answer", "; the model may have diverged in training")?;
+        let linear = Linear::at(at, x, self.divergence.together(x.len() / rows.len()));
+        self.answered(&linear.value, s, rows)?;
         Ok(linear)
+    }
+
+    fn answered(&self, value: &Tensor, s: &[f64], rows: &[usize]) -> Result<(), SolveError> {
+        self.finite(value, s, rows, "the denoiser's answer", "; the model may have diverged in training")
     }
 
     fn estimate(&mut self, linear: &mut Linear, s: &[f64], rows: &[usize]) -> Result<Estimate, SolveError> {
@@ -375,15 +381,22 @@ impl Flow<'_> {
     }
 
     /// `(−tanh(s) x̃ − D, tr ∂D/∂x̃)` of rows `y = (x̃, …)`, `[A, d + 1]`; without the trace, which costs the most, where it has no
-    /// weight.
+    /// weight, and then without a graph.
     fn slope(&mut self, y: &Tensor, s: &[f64], rows: &[usize], weighs: bool) -> Result<Tensor, SolveError> {
         let (count, d) = (rows.len(), y.dim(1) - 1);
         let x = y.slice(1, 0..d).reshape(&[&[count], self.shape].concat());
-        let mut linear = self.linear(&x, s, rows)?;
-        let trace = if weighs { self.estimate(&mut linear, s, rows)?.trace } else { vec![0.0; count] };
-        self.products += linear.products;
+        let (value, trace) = if weighs {
+            let mut linear = self.linear(&x, s, rows)?;
+            let trace = self.estimate(&mut linear, s, rows)?.trace;
+            self.products += linear.products;
+            (linear.value, trace)
+        } else {
+            let value = self.denoise(&x, s, rows);
+            self.answered(&value, s, rows)?;
+            (value, vec![0.0; count])
+        };
         let cosines: Vec<f64> = s.iter().map(|s| -s.tanh()).collect();
-        let velocity = combine_each(&vec![-1.0; count], linear.value, &[(&cosines[..], &x)]).reshape(&[count, d]);
+        let velocity = combine_each(&vec![-1.0; count], value, &[(&cosines[..], &x)]).reshape(&[count, d]);
         Ok(Tensor::concat(&[&velocity, &Tensor::from_vec(&[count, 1], trace)], 1))
     }
 

@@ -296,6 +296,7 @@ impl RunConfig {
                             `objective.label_dropout` above 0";
             return bad("sample.guidance.scale", expected, self.sample.guidance.scale.to_string());
         }
+        self.objective.check_times(&self.model.sde, origin)?;
         self.objective.check(origin)
     }
 }
@@ -341,6 +342,7 @@ fn apply_override(table: &mut toml::Table, item: &str) -> Result<(), TrainError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::TimeDistribution;
 
     #[test]
     fn every_recipe_is_valid_and_survives_a_round_trip() {
@@ -368,6 +370,16 @@ mod tests {
         assert!(message("objective.variance.weight=-1.0").contains("`objective.variance.weight`"));
         assert!(message("objective.variance.steps=1").contains("`objective.variance.steps`"));
         assert!(message("nonsense").contains("expected key.path=value"));
+        // Importance sampling has no density at pure noise.
+        let importance = |sde: &str| {
+            let overrides = ["objective.times={ kind = 'importance' }".to_owned(), format!("model.sde={sde}")];
+            RunConfig::load("moons", &overrides).map_err(|e| e.to_string())
+        };
+        for sde in ["{ kind = 'flow' }", "{ kind = 'trigonometric' }"] {
+            let error = importance(sde).unwrap_err();
+            assert!(error.contains("`objective.times`") && error.contains("model.sde.t_max"), "{error}");
+        }
+        assert_eq!(importance("{ kind = 'flow', t_max = 0.99 }").unwrap().objective.times, TimeDistribution::Importance);
         assert!(RunConfig::recipe("nonesuch").unwrap_err().to_string().contains("moons"));
     }
 

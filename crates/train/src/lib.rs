@@ -22,6 +22,7 @@ mod objective;
 mod recipes;
 mod run;
 mod sampling;
+pub mod scores;
 mod trainer;
 mod variance;
 
@@ -30,6 +31,7 @@ pub use error::TrainError;
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};
 pub use run::{Event, Outcome, Record, RunDirectory, kept_model, load_model, train};
-pub use sampling::{Classes, Generate, decode, encode, fit_grid, generate, log_density};
+pub use sampling::{Classes, Generate, decode, encode, fit_grid, generate, interpolate};
+pub use scores::{Interval, Repeated, Scores, Scoring, bound};
 pub use trainer::{StepReport, Trainer};
 pub use variance::VarianceBound;

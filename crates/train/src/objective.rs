@@ -13,6 +13,17 @@
 //! `φ` and one uniform draw `u` for the run. Any stretch of consecutive samples, such as a batch, then covers the noise levels
 //! evenly, which lowers the variance of the loss and its gradient as Kingma et al.'s low-discrepancy sampler does (2021,
 //! arXiv:2107.00630, appendix I.1), while a sample's time still follows from its number alone.
+//!
+//! [Importance sampling](TimeDistribution::Importance) draws times where the likelihood's weight `g² α²/σ⁴` is large, and divides it by their
+//! density `p` (Song et al. 2021b, arXiv:2101.09258, section 5):
+//!
+//! ```text
+//! p(t) = (g²/σ²)/Λ      Λ = ∫ g²/σ² dt = ln snr(t_min)/snr(t_max)      E_uniform[λ |x̂_0 − x_0|²] = E_p[λ/(p T) |x̂_0 − x_0|²]
+//! ```
+//!
+//! with `T` the length of the span. `g²/σ²` is the rate at which the log-SNR falls, for every process, so that such times are
+//! uniform in the log-SNR and found by its inverse: in closed form for VP, sub-VP and most others, by bisection for the rest. With
+//! `weighting = "likelihood"` what is left of the weight is `Λ/T α²/σ²`, that of the noise's error.
 
 use fokker_models::{DiffusionModel, ModelConfig};
 use fokker_sde::{Cond, Preconditioning, Sde, Times, diffuse};
@@ -44,6 +55,9 @@ pub enum TimeDistribution {
         #[serde(default = "edm_std")]
         std: f64,
     },
+    /// Density proportional to `g²/σ²`, with weights divided by it: the loss is that of uniform times, with less variance where the
+    /// weighting is `likelihood` (see [`Objective`]). Not for processes that end in pure noise: set their `t_max` below that.
+    Importance,
 }
 
 fn edm_mean() -> f64 {
@@ -100,6 +114,22 @@ impl TimeDistribution {
             TimeDistribution::Uniform => start + (end - start) * quantile,
             TimeDistribution::LogNormal { mean, std } => {
                 sde.time_at_log_snr(-2.0 * (mean + std * normal_quantile(quantile))).clamp(start, end)
+            }
+            TimeDistribution::Importance => {
+                let (high, low) = (sde.log_snr(start), sde.log_snr(end));
+                sde.time_at_log_snr(high + quantile * (low - high)).clamp(start, end)
+            }
+        }
+    }
+
+    /// What weights are multiplied with: `1/(p T)` where the loss is that of uniform times, 1 where the distribution belongs to the loss.
+    fn correction(self, sde: &dyn Sde, t: f64) -> f64 {
+        match self {
+            TimeDistribution::Uniform | TimeDistribution::LogNormal { .. } => 1.0,
+            TimeDistribution::Importance => {
+                let (start, end) = sde.span();
+                let total = sde.log_snr(start) - sde.log_snr(end);
+                total * sde.sigma(t).powi(2) / (sde.diffusion_squared(t) * (end - start))
             }
         }
     }
@@ -159,6 +189,21 @@ impl Objective {
         self.variance.check(origin)
     }
 
+    /// Whether its times are those of this process.
+    pub(crate) fn check_times(&self, sde: &dyn Sde, origin: &str) -> Result<(), TrainError> {
+        let end = sde.span().1;
+        // Where α is below 1e-9 σ there is none, as cos(π/2) is not quite 0.
+        if self.times == TimeDistribution::Importance && sde.log_snr(end) < -40.0 {
+            let problem = format!(
+                "`objective.times`: expected a process with some signal at its end for `importance`, but `{}` is pure noise at t = \
+                 {end}: set `model.sde.t_max` below that, or use other times",
+                sde.name()
+            );
+            return Err(TrainError::config(origin, problem));
+        }
+        Ok(())
+    }
+
     /// The bound that the model's variances are learned by, if it has any, for data of `levels` levels or of real numbers.
     ///
     /// # Errors
@@ -167,14 +212,15 @@ impl Objective {
         model.learned_variance.then(|| self.variance.on(&model.sde, levels)).transpose()
     }
 
-    /// `λ(t)`.
+    /// `λ(t)`, divided by the density of times where these are drawn by importance.
     pub fn weight(&self, sde: &dyn Sde, preconditioning: &Preconditioning, t: f64) -> f64 {
         let (alpha, sigma) = (sde.alpha(t), sde.sigma(t));
-        match self.weighting {
+        let weight = match self.weighting {
             Weighting::Epsilon => (alpha / sigma).powi(2),
             Weighting::Edm => preconditioning.coefficients(sde, t).out.powi(-2),
             Weighting::Likelihood => sde.diffusion_squared(t) * (alpha / (sigma * sigma)).powi(2),
-        }
+        };
+        weight * self.times.correction(sde, t)
     }
 
     /// The noised batch of samples `first, first + 1, …` of a run.
@@ -287,6 +333,76 @@ mod tests {
         let mean = levels.iter().sum::<f64>() / 4000.0;
         let std = (levels.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / 4000.0).sqrt();
         assert!((mean - 0.2).abs() < 1e-3 && (std - 0.7).abs() < 1e-3, "{mean} {std}");
+    }
+
+    /// Every process, those that end in pure noise stopped before.
+    fn with_signal() -> Vec<SdeConfig> {
+        let finite = |sde: SdeConfig| match sde {
+            SdeConfig::LinearFlow(flow) => fokker_sde::LinearFlow { t_max: 0.99, ..flow }.into(),
+            SdeConfig::Trigonometric(path) => fokker_sde::Trigonometric { t_max: 0.99, ..path }.into(),
+            other => other,
+        };
+        SdeConfig::all().into_iter().map(finite).collect()
+    }
+
+    #[test]
+    fn importance_has_the_closed_forms_of_the_paper() {
+        // ∫ g²/σ² is ln(e^B − 1) for VP and ln((1 − e^−B)²/e^−B) for sub-VP.
+        let b = |t: f64| 0.1 * t + 0.5 * 19.9 * t * t;
+        let vp = |t: f64| b(t).exp_m1().ln();
+        let sub_vp = |t: f64| 2.0 * (-(-b(t)).exp_m1()).ln() + b(t);
+        let closed: [(&str, &dyn Fn(f64) -> f64); 2] = [("vp", &vp), ("sub-vp", &sub_vp)];
+        for (kind, cumulative) in closed {
+            let sde = SdeConfig::from_kind(kind).unwrap();
+            let (start, end) = sde.span();
+            for q in [1e-6, 0.1, 0.5, 0.77, 1.0 - 1e-9] {
+                let t = TimeDistribution::Importance.time(&sde, q);
+                let share = (cumulative(t) - cumulative(start)) / (cumulative(end) - cumulative(start));
+                assert!((share - q).abs() < 1e-9, "{kind}: {share} at the quantile {q}");
+            }
+        }
+    }
+
+    #[test]
+    fn importance_has_the_same_loss_as_uniform_times() {
+        // λ(t) Var(x_0 | x_t) for data N(0, 1) and λ = g² α²/σ⁴ is −d ln snr/dt · snr/(1 + snr), whose integral is ln(1 + snr).
+        let objective =
+            Objective { times: TimeDistribution::Importance, weighting: Weighting::Likelihood, ..Objective::default() };
+        let n = 200_000;
+        for sde in with_signal() {
+            let (start, end) = sde.span();
+            let variance = |t: f64| sde.sigma(t).powi(2) / (sde.alpha(t).powi(2) + sde.sigma(t).powi(2));
+            let at = |i: i32| {
+                let t = objective.times.time(&sde, (f64::from(i) + 0.5) / f64::from(n));
+                objective.weight(&sde, &Preconditioning::default(), t) * variance(t)
+            };
+            let found = (0..n).map(at).sum::<f64>() / f64::from(n) * (end - start);
+            let expected = sde.log_snr(start).exp().ln_1p() - sde.log_snr(end).exp().ln_1p();
+            assert!((found / expected - 1.0).abs() < 1e-4, "{}: {found} and {expected}", sde.name());
+        }
+    }
+
+    #[test]
+    fn the_loss_with_importance_is_unbiased_and_less_scattered() {
+        let sde: SdeConfig = fokker_sde::VariancePreserving { t_min: 1e-4, ..Default::default() }.into();
+        // F = 0, which is exact for these data.
+        let model = fokker_nn::Module::map(&model(sde, Preconditioning::edm(1.0)), |weights| weights * 0.0);
+        let run = |times| {
+            let objective = Objective { times, weighting: Weighting::Likelihood, ..Objective::default() };
+            let losses: Vec<f64> = (0..400)
+                .map(|run| {
+                    let x_0 = Noise::new(4, 4).normal(&[200, 3], 200 * run, 0, Dtype::F64);
+                    let noised = objective.noise(&model, &x_0, 7 + run, 0);
+                    Objective::loss(&model, &noised, &Cond::NONE, None).item()
+                })
+                .collect();
+            let mean = losses.iter().sum::<f64>() / 400.0;
+            (mean, losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / 399.0)
+        };
+        let (uniform, importance) = (run(TimeDistribution::Uniform), run(TimeDistribution::Importance));
+        let z = (uniform.0 - importance.0) / ((uniform.1 + importance.1) / 400.0).sqrt();
+        assert!(z.abs() < 4.0, "{uniform:?} and {importance:?}");
+        assert!(importance.1 < 0.2 * uniform.1, "variances {} and {}", importance.1, uniform.1);
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use fokker_guidance::{AutoGuidance, ClassifierFree, Guidance};
 use fokker_models::DiffusionModel;
 use fokker_sde::{Cond, Counted, Counter, Denoiser};
-use fokker_solve::{
-    FittedGrid, GridFit, Likelihood, LogDensity, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid,
-};
+use fokker_solve::{FittedGrid, GridFit, Observer, Sampler, SamplerConfig, Samples, SolveError, optimise_grid};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use crate::config::SampleSection;
@@ -60,7 +58,21 @@ impl Generate {
         }
     }
 
-    fn condition(&self, model: &DiffusionModel) -> Cond {
+    /// The same for the first samples alone.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[track_caller]
+    pub fn first(&self, count: usize) -> Generate {
+        assert!(count <= self.count, "the first {count} of {} samples", self.count);
+        let classes = match &self.classes {
+            Classes::Each(labels) => Classes::Each(labels[..count].to_vec()),
+            other => other.clone(),
+        };
+        Generate { count, classes, ..self.clone() }
+    }
+
+    pub(crate) fn condition(&self, model: &DiffusionModel) -> Cond {
         let Some(classes) = model.config.classes else { return Cond::NONE };
         let label = |i: usize| match &self.classes {
             Classes::Unconditional => classes as u32,
@@ -71,7 +83,7 @@ impl Generate {
         Cond::classes((0..self.count).map(label).collect())
     }
 
-    fn noise(&self) -> Noise {
+    pub(crate) fn noise(&self) -> Noise {
         Noise::new(self.seed, STREAM)
     }
 
@@ -167,6 +179,35 @@ pub fn encode(
     })
 }
 
+/// `count` points `[count, ...]` on the way from the code `a` to the code `b`, both `[1, ...]`, along the great circle:
+///
+/// ```text
+/// (sin((1 − u) ω) a + sin(u ω) b)/sin ω      u from 0 to 1      cos ω = a·b/|a| |b|
+/// ```
+///
+/// Of two normal vectors of many dimensions, every point between has the length that normal vectors have, about `√d`; the middle of the
+/// straight line has `√(d/2)`, where no sample comes from (White 2016, arXiv:1609.04468). Where the two are parallel or opposite, so that
+/// no circle is the shortest, the way is straight.
+///
+/// # Panics
+/// If the shapes differ or are not `[1, ...]`, or `count` is below 2.
+#[track_caller]
+pub fn interpolate(a: &Tensor, b: &Tensor, count: usize) -> Tensor {
+    assert!(a.shape() == b.shape() && a.rank() > 0 && a.dim(0) == 1, "a path from {:?} to {:?}", a.shape(), b.shape());
+    assert!(count > 1, "a path of {count} points");
+    let (x, y) = (a.to_vec::<f64>(), b.to_vec::<f64>());
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    let angle = (dot(&x, &y) / (dot(&x, &x) * dot(&y, &y)).sqrt()).clamp(-1.0, 1.0).acos();
+    let share = |u: f64| if angle.sin() > 1e-6 { (u * angle).sin() / angle.sin() } else { u };
+    let point = |i: usize| {
+        let u = i as f64 / (count - 1) as f64;
+        let (from, to) = (share(1.0 - u), share(u));
+        x.iter().zip(&y).map(move |(x, y)| from * x + to * y).collect::<Vec<f64>>()
+    };
+    let shape = [&[count], &a.shape()[1..]].concat();
+    Tensor::from_f64(&shape, &(0..count).flat_map(point).collect::<Vec<f64>>(), a.dtype())
+}
+
 /// Fits a grid of this sampler's solver and number of steps to the model, on `count` states of the prior.
 ///
 /// # Errors
@@ -182,41 +223,30 @@ pub fn fit_grid(model: &DiffusionModel, request: &Generate, trials: usize) -> Re
     Ok(optimise_grid(&denoiser, &fit, &(&epsilon * denoiser.sde().sigma(start)), &cond)?)
 }
 
-/// The log-density of the data `x`, `[count, ...]`, under the model alone: there is no density that a guided model is exact for.
-/// `done` is told the number of samples after each batch.
-///
-/// # Errors
-/// If the settings make no sense, or the model's answer or its derivative is not finite.
-///
-/// # Panics
-/// If `x` is not of that shape.
 #[track_caller]
-pub fn log_density(
-    model: &DiffusionModel,
-    request: &Generate,
-    likelihood: &Likelihood,
-    x: &Tensor,
-    done: &mut dyn FnMut(usize),
-) -> Result<LogDensity, TrainError> {
-    check_shape(model, request, x);
-    let cond = request.condition(model);
-    let denoiser = request.sampler.model(model)?;
-    let (mut values, mut latent, mut nfe, mut products) = (Vec::new(), Vec::new(), 0, 0);
-    for start in (0..request.count).step_by(request.batch) {
-        let rows = start..request.count.min(start + request.batch);
-        let (part, cond) = (x.slice(0, rows.clone()), cond.slice(rows.clone()));
-        let part = likelihood.log_density(&denoiser, &part, &cond, request.noise(), start as u64)?;
-        values.extend(part.log_density);
-        latent.push(part.latent);
-        (nfe, products) = (nfe.max(part.nfe), products.max(part.products));
-        done(rows.end);
-    }
-    let latent = Tensor::concat(&latent.iter().collect::<Vec<_>>(), 0);
-    Ok(LogDensity { log_density: values, latent, nfe, products })
-}
-
-#[track_caller]
-fn check_shape(model: &DiffusionModel, request: &Generate, x: &Tensor) {
+pub(crate) fn check_shape(model: &DiffusionModel, request: &Generate, x: &Tensor) {
     let shape = [&[request.count], &model.config.sample_shape[..]].concat();
     assert_eq!(x.shape(), shape, "{:?} for {} samples of shape {:?}", x.shape(), request.count, model.config.sample_shape);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_keeps_its_length_and_turns_by_equal_angles() {
+        let (a, b) = (Tensor::from_vec(&[1, 3], vec![3.0, 0.0, 0.0]), Tensor::from_vec(&[1, 3], vec![0.0, 0.0, 3.0]));
+        let path = interpolate(&a, &b, 4).to_vec::<f64>();
+        for (i, point) in path.chunks(3).enumerate() {
+            let angle = i as f64 * std::f64::consts::FRAC_PI_6;
+            let expected = [3.0 * angle.cos(), 0.0, 3.0 * angle.sin()];
+            assert!(point.iter().zip(expected).all(|(p, e)| (p - e).abs() < 1e-14), "{point:?} at {i}");
+        }
+        // Vectors of other lengths begin and end as they are; parallel and opposite ones, and none at all, have a straight way.
+        for other in [[0.5, -2.0, 1.0], [6.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 0.0, 0.0]] {
+            let path = interpolate(&a, &Tensor::from_vec(&[1, 3], other.to_vec()), 3).to_vec::<f64>();
+            assert!(path.iter().all(|p| p.is_finite()), "{path:?}");
+            assert!(path[0] == 3.0 && path[6..].iter().zip(other).all(|(p, e)| (p - e).abs() < 1e-14), "{path:?}");
+        }
+    }
 }

@@ -5,15 +5,16 @@ use std::hint::black_box;
 use fokker_models::{DiffusionModel, ModelConfig, NetworkConfig, UNetConfig};
 use fokker_nn::{Adam, AdamConfig, Init, LayerNorm, Linear, Module, Sinusoidal, module, value_and_grad};
 use fokker_sde::{Cond, Denoiser, Edm, Preconditioning, Sde, Times, VariancePreserving};
-use fokker_solve::{EulerMaruyama, GridConfig, Heun, Karras, Sampler};
+use fokker_solve::{EulerMaruyama, GridConfig, Heun, Karras, Likelihood, Prior, Sampler};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use crate::Failure;
 
-pub(crate) const WORKLOADS: [&str; 12] = [
+pub(crate) const WORKLOADS: [&str; 13] = [
     "mlp-train",
     "mlp-forward",
     "mlp-sample",
+    "mlp-likelihood",
     "mnist-train",
     "mnist-forward",
     "mnist-sample",
@@ -33,6 +34,7 @@ pub(crate) fn call(workload: &str) -> Result<Call, Failure> {
         "mlp-train" => train(Mlp::new(), normal(&[512, 66], 0), normal(&[512, 2], 1), Mlp::forward),
         "mlp-forward" => forward(Mlp::new(), normal(&[10_000, 66], 0), Mlp::forward),
         "mlp-sample" => mlp_sample()?,
+        "mlp-likelihood" => mlp_likelihood(),
         "mnist-train" => train(mnist()?, normal(&[64, 32, 32, 1], 0), normal(&[64, 32, 32, 1], 1), raw),
         "mnist-forward" => forward(mnist()?, normal(&[64, 32, 32, 1], 0), raw),
         "mnist-sample" => mnist_sample()?,
@@ -87,10 +89,22 @@ impl Mlp {
 }
 
 /// The network as a model of points that predicts the noise.
+#[derive(Clone)]
 struct Points {
     network: Mlp,
     features: Sinusoidal,
     sde: VariancePreserving,
+}
+
+impl Points {
+    fn new(sde: VariancePreserving) -> Points {
+        Points { network: Mlp::new(), features: Sinusoidal { channels: 64, max_period: 10_000.0, scale: 100.0 }, sde }
+    }
+
+    fn noise(&self, x: &Tensor, t: &Times) -> Tensor {
+        let features = self.features.forward(t.values(), x.dtype()).broadcast_to(&[x.dim(0), 64]);
+        self.network.forward(&Tensor::concat(&[x, &features], 1))
+    }
 }
 
 impl Denoiser for Points {
@@ -99,16 +113,52 @@ impl Denoiser for Points {
     }
 
     fn denoise(&self, x: &Tensor, t: &Times, _: &Cond) -> Tensor {
-        let features = self.features.forward(t.values(), x.dtype()).broadcast_to(&[x.dim(0), 64]);
-        let epsilon = self.network.forward(&Tensor::concat(&[x, &features], 1));
-        let t = t.of(0);
-        &(x - &(&epsilon * self.sde.sigma(t))) * (1.0 / self.sde.alpha(t))
+        let epsilon = self.noise(&x.to(Dtype::F32), t).to(x.dtype());
+        let signal = &t.scale(x, |t| 1.0 / self.sde.alpha(t));
+        signal - &t.scale(&epsilon, |t| self.sde.sigma(t) / self.sde.alpha(t))
     }
 }
 
+/// Log-densities of eight Gaussians by a network that a thousand steps have trained on them.
+fn mlp_likelihood() -> Call {
+    let mut model = Points::new(VariancePreserving { t_min: 1e-3, ..VariancePreserving::default() });
+    let mut adam = Adam::new(&model.network, AdamConfig::default());
+    let noise = Noise::new(7, 0);
+    for step in 0..1000 {
+        let x = eight_gaussians(noise, 512, 3 * step);
+        let epsilon = noise.normal(&[512, 2], 0, 3 * step + 2, Dtype::F32);
+        let u = noise.uniform(&[512, 1], 0, u32::MAX - step, Dtype::F64).to_vec::<f64>();
+        let t = Times::Each(u.into_iter().map(|u| 1e-3 + u * (1.0 - 1e-3)).collect());
+        let x_t = fokker_sde::diffuse(&model.sde, &t, &x, &epsilon);
+        let points = model.clone();
+        let (_, grads) = value_and_grad(&model.network, |network| {
+            (&Points { network: network.clone(), ..points.clone() }.noise(&x_t, &t) - &epsilon).square().mean_all()
+        });
+        adam.step(&mut model.network, &grads, 2e-3, 1.0);
+    }
+    let x = eight_gaussians(noise, 256, u32::MAX / 2);
+    // The density of what samples start from, as elsewhere.
+    let likelihood = Likelihood { prior: Prior::Noise, ..Likelihood::default() };
+    Box::new(move || {
+        let found = likelihood.log_density(&model, &x, &Cond::NONE, Noise::new(3, 0), 0).expect("a network of finite numbers");
+        drop(black_box(found));
+    })
+}
+
+/// Points on a circle of radius √2, of standard deviation 0.15 around eight places.
+fn eight_gaussians(noise: Noise, n: usize, step: u32) -> Tensor {
+    let mut x = noise.normal(&[n, 2], 0, step, Dtype::F64).to_vec::<f64>();
+    let places = noise.uniform(&[n, 1], 0, step + 1, Dtype::F64).to_vec::<f64>();
+    for (x, u) in x.chunks_mut(2).zip(places) {
+        let angle = (u * 8.0).floor() * std::f64::consts::FRAC_PI_4;
+        x[0] = std::f64::consts::SQRT_2 * angle.cos() + 0.15 * x[0];
+        x[1] = std::f64::consts::SQRT_2 * angle.sin() + 0.15 * x[1];
+    }
+    Tensor::from_f64(&[n, 2], &x, Dtype::F32)
+}
+
 fn mlp_sample() -> Result<Call, Failure> {
-    let features = Sinusoidal { channels: 64, max_period: 10_000.0, scale: 100.0 };
-    let model = Points { network: Mlp::new(), features, sde: VariancePreserving::default() };
+    let model = Points::new(VariancePreserving::default());
     let grid = GridConfig { denoise_last: false, ..GridConfig::with_steps(500) }.build(&model.sde)?;
     sample(model, EulerMaruyama::default(), grid, vec![10_000, 2])
 }

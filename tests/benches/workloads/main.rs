@@ -199,7 +199,7 @@ fn peak_rss_mb() -> f64 {
 fn measure(workload: &str, reps: usize) -> Result<Measured, Failure> {
     let mut call = call(workload)?;
     let warm_up = match workload.split('-').next_back() {
-        Some("sample") => 1,
+        Some("sample" | "likelihood") => 1,
         _ if workload.starts_with("mlp") => 10,
         _ => 2,
     };

@@ -161,6 +161,33 @@ fn encoded_data_are_noise_that_leads_back_to_them() {
 }
 
 #[test]
+fn a_path_between_two_samples_begins_and_ends_with_them() {
+    let out = Place::new();
+    let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
+    let (moons, glyphs) = (moons.to_str().unwrap(), glyphs.to_str().unwrap());
+    let method = ["--solver", "exponential-adams", "--steps", "60", "--f64"];
+    out.succeed(&[&["sample", moons, "-n", "6", "--out", "x.npy"], &method[..]].concat());
+    let ends = ["--from", "4", "--to", "1", "--points", "7", "--out", "path.npy"];
+    let said = out.succeed(&[&["interpolate", moons, "x.npy"], &ends[..], &method[..]].concat());
+    assert!(said.contains("path of 7 samples") && said.contains("round trip of its ends: root mean square error"), "{said}");
+    let [x, path] = ["x.npy", "path.npy"].map(|name| read_npy(out.path(name)).unwrap().to_vec::<f64>());
+    let apart = |i: usize, j: usize| (path[2 * i] - x[2 * j]).hypot(path[2 * i + 1] - x[2 * j + 1]);
+    assert_eq!(path.len(), 14);
+    assert!(apart(0, 4) < 0.02 && apart(6, 1) < 0.02 && apart(6, 4) > 0.1, "{path:?} and {x:?}");
+
+    // Images in a row: the two ends, and the path between. Each end has its own class.
+    out.succeed(&["interpolate", glyphs, "glyphs", "--points", "3", "--steps", "3", "--out", "path.png"]);
+    let png = out.read("path.png");
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    assert_eq!((number(16), number(20)), (5 * (56 + 2) + 2, 56 + 4));
+
+    out.refuse(&["interpolate", moons, "x.npy", "--to", "6", "--out", "y.npy"], 2, &["--to 6", "6 samples"]);
+    out.refuse(&["interpolate", moons, "--points", "1", "--out", "y.npy"], 2, &["--points 1"]);
+    out.refuse(&["interpolate", moons, "--out", "y.gif"], 2, &["y.gif", ".png", ".npy"]);
+    out.refuse(&["interpolate", moons, "--solver", "ancestral", "--out", "y.npy"], 2, &["ancestral"]);
+}
+
+#[test]
 fn log_densities_are_the_same_by_every_way_of_computing_them() {
     let out = Place::new();
     let run = TRAINED.moons.path("run");
@@ -190,9 +217,84 @@ fn log_densities_are_the_same_by_every_way_of_computing_them() {
     let said = out.succeed(&["likelihood", run, "-n", "3"]);
     assert!(said.contains("nats, mean of 3 samples"), "{said}");
 
+    // What is not computed is not said to be uncertain.
+    assert!(json["solver_error"].as_f64().unwrap() < 1e-4 && json["draws_standard_deviation"].is_null(), "{json}");
+    let ends = json["log_density_interval"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+    assert!(ends[0] < mean && mean < ends[1]);
+    // The same points with the bound, and ones that no training saw.
+    let (_, json) = of(&["--bound", "--bound-times", "40", "--out", "both.csv"]);
+    let bounds = json["bound"]["values"].as_array().unwrap();
+    assert!(bounds.len() == 12 && json["bound"]["evaluations"] == 40 && json["bound"]["bits_per_dimension"].is_null());
+    assert!(String::from_utf8(out.read("both.csv")).unwrap().starts_with("sample,log_density,bound\n0,"));
+    let (_, json) = of(&["--bound", "chain", "--bound-times", "20"]);
+    assert!(json["bound"]["mean"].as_f64().unwrap() < json["log_density_mean"].as_f64().unwrap() + 1.0);
+    let said = out.succeed(&["likelihood", run, "test", "-n", "5", "--bound"]);
+    assert!(said.contains("mean of 5 samples") && said.contains("variational bound: "), "{said}");
+
+    out.refuse(&["likelihood", run, "--bound-times", "4"], 2, &["--bound"]);
+    out.refuse(&["likelihood", run, "--bound", "--bound-times", "0"], 2, &["times", "0"]);
+    out.refuse(&["likelihood", run, "--dequantise", "2"], 2, &["--dequantise 2", "--levels"]);
+    out.refuse(&["likelihood", run, "--levels", "256"], 2, &["--levels 256", "found"]);
     out.refuse(&["likelihood", run, "--rtol", "0"], 2, &["rtol", "positive"]);
     out.refuse(&["likelihood", run, "--divergence", "hutchinson", "--probes", "0"], 2, &["count", "0"]);
     out.refuse(&["likelihood", run, "--out", "scores.txt"], 2, &["scores.txt", ".csv"]);
+}
+
+#[test]
+fn the_learned_density_is_drawn_beside_the_data_and_integrates_to_one() {
+    let out = Place::new();
+    let run = TRAINED.moons.path("run");
+    let run = run.to_str().unwrap();
+    let picture = ["-n", "2", "--density", "density.png", "--density-side", "48"];
+    let json = out.succeed(&[&["likelihood", run, "--json"], &picture[..]].concat());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let integral = json["density_integral"].as_f64().unwrap();
+    assert!((integral - 1.0).abs() < 0.01, "{integral}");
+    // Two squares of 48 values, ten pixels each, and a gap.
+    let png = out.read("density.png");
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    assert_eq!((number(16), number(20)), (2 * 480 + 8, 480));
+    let glyphs = TRAINED.glyphs.path("run");
+    out.refuse(&["likelihood", glyphs.to_str().unwrap(), "--density", "d.png"], 2, &["d.png", "[28, 28, 1]"]);
+    out.refuse(&["likelihood", run, "--density", "d.npy"], 2, &["d.npy", ".png"]);
+    out.refuse(&["likelihood", run, "--density", "d.png", "--density-side", "1"], 2, &["--density-side 1"]);
+}
+
+#[test]
+fn discrete_data_have_bits_per_dimension_with_an_interval() {
+    let out = Place::new();
+    let run = TRAINED.glyphs.path("run");
+    let run = run.to_str().unwrap();
+    let cheap = ["-n", "4", "--divergence", "hutchinson", "--rtol", "1e-2", "--atol", "1e-2", "--json"];
+    let of = |more: &[&str]| -> Value {
+        serde_json::from_str(&out.succeed(&[&["likelihood", run], &cheap[..], more].concat())).unwrap()
+    };
+    let number = |json: &Value, key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key} of {json}"));
+    let bits = of(&["--out", "scores.csv"]);
+    assert_eq!((bits["levels"].as_u64(), bits["draws"].as_u64(), bits["dimensions"].as_u64()), (Some(256), Some(1), Some(784)));
+    let expected = -number(&bits, "log_probability_mean") / 784.0 / 2.0_f64.ln();
+    assert!((number(&bits, "bits_per_dimension") - expected).abs() < 1e-9);
+    let ends = bits["bits_per_dimension_interval"].as_array().unwrap();
+    assert!(ends[0].as_f64().unwrap() < expected && expected < ends[1].as_f64().unwrap());
+    // The solver's part is in it, besides Student's point of 3 degrees of freedom.
+    let width = 3.182 * number(&bits, "log_probability_standard_error") + number(&bits, "solver_error");
+    let found = bits["log_probability_interval"][1].as_f64().unwrap() - number(&bits, "log_probability_mean");
+    assert!((found / width - 1.0).abs() < 2e-3 && number(&bits, "solver_error") > 0.0, "{found} and {width}");
+    assert!(number(&bits, "draws_standard_deviation") > 0.0);
+    assert!(String::from_utf8(out.read("scores.csv")).unwrap().starts_with("sample,log_probability\n0,"));
+
+    // Numbers as they are have no bits, and the offset is that of 256 levels: half a level of noise changes little of a rough model.
+    let raw = of(&["--dequantise", "0"]);
+    assert!(raw["bits_per_dimension"].is_null() && raw["log_probability"].is_null());
+    let offset = 784.0 * (2.0_f64 / 255.0).ln();
+    let apart = number(&bits, "log_probability_mean") - number(&raw, "log_density_mean") - offset;
+    assert!(apart.abs() < 0.05 * offset.abs(), "{apart} of {offset}");
+    let bounded = of(&["--dequantise", "2", "--bound", "--bound-times", "4"]);
+    assert!(number(&bounded["bound"], "bits_per_dimension") > 0.0 && bounded["draws"] == 2, "{bounded}");
+    let said = out.succeed(&[&["likelihood", run], &cheap[..8]].concat());
+    assert!(said.contains("bits/dim, mean of 4 samples and its 95 % interval") && said.contains("256 levels"), "{said}");
+    // Other rows than those that it was trained on.
+    assert_ne!(number(&of(&["--data", "test"]), "log_probability_mean"), number(&bits, "log_probability_mean"));
 }
 
 #[test]

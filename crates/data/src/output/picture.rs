@@ -98,6 +98,28 @@ impl Picture {
         Picture::new(total_h, total_w, channels, pixels)
     }
 
+    /// Pictures side by side, with so many dark pixels between them.
+    ///
+    /// # Panics
+    /// When there are none, or they differ in height or channels.
+    #[track_caller]
+    pub fn row(pictures: &[Picture], gap: usize) -> Picture {
+        let first = pictures.first().expect("a row of at least one picture");
+        let (height, channels) = (first.height, first.channels);
+        let same = pictures.iter().all(|p| p.height == height && p.channels == channels);
+        assert!(same, "a row of pictures of {height} rows of pixels and {channels} channels");
+        let width = pictures.iter().map(|p| p.width).sum::<usize>() + gap * (pictures.len() - 1);
+        let mut pixels = Vec::with_capacity(height * width * channels);
+        for row in 0..height {
+            for (i, picture) in pictures.iter().enumerate() {
+                pixels.resize(pixels.len() + if i > 0 { gap * channels } else { 0 }, 0);
+                let line = picture.width * channels;
+                pixels.extend(&picture.pixels[row * line..(row + 1) * line]);
+            }
+        }
+        Picture::new(height, width, channels, pixels)
+    }
+
     /// Rows of pixels.
     pub fn height(&self) -> usize {
         self.height
@@ -160,6 +182,13 @@ fn to_bytes(x: &Tensor) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::dataset::from_byte;
+
+    #[test]
+    fn a_row_has_the_pictures_lines_one_after_the_other() {
+        let (a, b) = (Picture::new(2, 1, 1, vec![1, 2]), Picture::new(2, 2, 1, vec![3, 4, 5, 6]));
+        let row = Picture::row(&[a, b], 1);
+        assert_eq!((row.height(), row.width(), row.pixels()), (2, 4, &[1, 0, 3, 4, 2, 0, 5, 6][..]));
+    }
 
     #[test]
     fn every_byte_survives_network_space() {

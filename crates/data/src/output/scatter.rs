@@ -67,6 +67,51 @@ impl Scatter {
         }
     }
 
+    /// The default options, with a square around all finite points and a seventh of its width on either side.
+    ///
+    /// # Panics
+    /// When `points` is not `[N, 2]`.
+    #[track_caller]
+    pub fn around(points: &Tensor) -> Scatter {
+        let fitted = Scatter::fitted(points);
+        let far = |(i, v): (usize, f64)| (v - fitted.centre[i % 2]).abs();
+        let farthest = coordinates(points).into_iter().enumerate().map(far).filter(|d| d.is_finite()).fold(0.0, f64::max);
+        Scatter { half_width: if farthest > 0.0 { 1.4 * farthest } else { 1.0 }, ..fitted }
+    }
+
+    /// The middles of `n × n` cells of the square, in rows from the top: `[n n, 2]` in `f64`.
+    pub fn cells(&self, n: usize) -> Tensor {
+        let at = |i: usize| ((2 * i + 1) as f64 / n as f64 - 1.0) * self.half_width;
+        let xy = |i: usize| [self.centre[0] + at(i % n), self.centre[1] - at(i / n)];
+        Tensor::from_vec(&[n * n, 2], (0..n * n).flat_map(xy).collect::<Vec<f64>>())
+    }
+
+    /// Two RGB pictures whose colours mean the same: of a density, whose values `[n, n]` are those of [`cells`](Self::cells), and of points
+    /// `[N, 2]` drawn from it, or from another. `brightest` has no part in it.
+    ///
+    /// # Panics
+    /// When the shapes are others, `side` is no multiple of `n`, or the options are out of range.
+    #[track_caller]
+    pub fn beside(&self, density: &Tensor, points: &Tensor) -> (Picture, Picture) {
+        let &[n, columns] = density.shape() else { panic!("a density on a grid is [n, n], not {:?}", density.shape()) };
+        assert!(n == columns && n > 0 && self.side.is_multiple_of(n), "a density {:?} for {} pixels", density.shape(), self.side);
+        let values = density.to_vec::<f64>();
+        let counts = self.density(&coordinates(points));
+        // A smoothed count where the density is 1: points, times a pixel's area, times the weights' sum.
+        let radius = (3.0 * self.blur).ceil() as i32;
+        let weight = |k: i32| (-0.5 * (f64::from(k) / self.blur).powi(2)).exp();
+        let weights = if self.blur == 0.0 { 1.0 } else { (-radius..=radius).map(weight).sum::<f64>() };
+        let unit = points.dim(0) as f64 * (2.0 * self.half_width / self.side as f64).powi(2) * weights * weights;
+        let most = values.iter().copied().fold(0.0, f64::max);
+        let relative: Vec<f64> = values.iter().map(|v| v / most).collect();
+        let brightest = most * high_percentile(&relative);
+        let shade = |d: f64| colour((d / brightest).powf(0.6));
+        let (scale, side) = (self.side / n, self.side);
+        let learned = (0..side * side).flat_map(|i| shade(values[i / side / scale * n + i % side / scale])).collect();
+        let data = counts.iter().flat_map(|&count| shade(count / unit)).collect();
+        (Picture::new(side, side, 3, learned), Picture::new(side, side, 3, data))
+    }
+
     /// An RGB picture of points `[N, 2]`.
     ///
     /// # Panics
@@ -211,6 +256,38 @@ mod tests {
         let at = |n| brightness(&of(n), 3, 4);
         assert!(at(0) < at(1) && at(1) < at(2) && at(2) < at(4) && at(4) == at(9));
         assert_eq!(scatter.brightest_of(&Tensor::from_vec(&[3, 2], vec![0.5_f64; 6])), 3.0);
+    }
+
+    #[test]
+    fn a_density_and_points_drawn_from_it_have_the_same_colours() {
+        // Points on a fine lattice with the density of a plane that rises from left to right.
+        let scatter = Scatter { side: 60, centre: [1.0, 2.0], half_width: 3.0, blur: 3.0, brightest: None };
+        let cells = scatter.cells(20).to_vec::<f64>();
+        let rising: Vec<f64> = cells.chunks(2).map(|p| (p[0] + 2.0) / 3.0 / 36.0).collect();
+        assert!((rising.iter().sum::<f64>() * 0.09 - 1.0).abs() < 1e-12);
+        let lattice: Vec<f64> = (0..400 * 400)
+            .flat_map(|i| {
+                // The inverse of the distribution function ((x + 2)/6)².
+                let [u, v] = [i % 400, i / 400].map(|k| (f64::from(k) + 0.5) / 400.0);
+                [6.0 * u.sqrt() - 2.0, 6.0 * v - 1.0]
+            })
+            .collect();
+        let (learned, data) = scatter.beside(&Tensor::from_vec(&[20, 20], rising), &Tensor::from_vec(&[160_000, 2], lattice));
+        for (row, column) in [(30, 15), (30, 31), (20, 45), (40, 49)] {
+            let (a, b) = (brightness(&learned, row, column), brightness(&data, row, column));
+            assert!(a.abs_diff(b) < 40, "row {row} column {column}: {a} and {b}");
+        }
+        assert!(brightness(&learned, 30, 5) + 100 < brightness(&learned, 30, 50));
+        // The first cell is at the top left.
+        assert!((cells[0] + 1.85).abs() < 1e-12 && (cells[1] - 4.85).abs() < 1e-12, "{:?}", &cells[..2]);
+    }
+
+    #[test]
+    fn a_square_around_points_holds_all_of_them() {
+        let mut xy = vec![0.0_f64; 400];
+        xy[7] = 5.0;
+        let scatter = Scatter::around(&Tensor::from_vec(&[200, 2], xy));
+        assert!(scatter.half_width > 5.0 && Scatter::fitted(&Tensor::from_vec(&[1, 2], vec![0.0, 0.0])).half_width == 1.0);
     }
 
     #[test]
