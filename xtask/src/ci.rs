@@ -16,8 +16,9 @@ pub(crate) struct Args {
     lints: bool,
 }
 
-/// Arguments of `cargo xtask bench`.
+/// Arguments of `cargo xtask bench`, which the benchmark explains itself.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct BenchArgs {
     /// Passed on to the benchmark
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -8,6 +8,9 @@ use fokker_sde::{Cond, Denoiser, Edm, Preconditioning, Sde, Times, VariancePrese
 use fokker_solve::{EulerMaruyama, GridConfig, Heun, Karras, Likelihood, Prior, Sampler};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
+use clap::Args;
+use serde::Serialize;
+
 use crate::Failure;
 
 pub(crate) const WORKLOADS: [&str; 13] = [
@@ -28,15 +31,42 @@ pub(crate) const WORKLOADS: [&str; 13] = [
 
 type Call = Box<dyn FnMut()>;
 
+/// Other sizes than the workload's own, for the MNIST U-Net.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+pub(crate) struct Sizes {
+    /// Images per call of the MNIST U-Net, instead of 64
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) batch: Option<usize>,
+    /// Its images' height and width, instead of 32
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) side: Option<usize>,
+    /// Its channels at full resolution, instead of 32
+    #[arg(long, value_name = "CHANNELS")]
+    pub(crate) width: Option<usize>,
+}
+
+impl Sizes {
+    /// As options of a command line.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let all = [("--batch", self.batch), ("--side", self.side), ("--width", self.width)];
+        all.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?.to_string()])).flatten().collect()
+    }
+}
+
 /// The call of a workload, with all it needs built.
-pub(crate) fn call(workload: &str) -> Result<Call, Failure> {
+pub(crate) fn call(workload: &str, sizes: &Sizes) -> Result<Call, Failure> {
+    if !sizes.options().is_empty() && !["mnist-train", "mnist-forward"].contains(&workload) {
+        return Err(format!("{workload}: has one size only").into());
+    }
+    let (batch, side) = (sizes.batch.unwrap_or(64), sizes.side.unwrap_or(32));
+    let images = [batch, side, side, 1];
     Ok(match workload {
         "mlp-train" => train(Mlp::new(), normal(&[512, 66], 0), normal(&[512, 2], 1), Mlp::forward),
         "mlp-forward" => forward(Mlp::new(), normal(&[10_000, 66], 0), Mlp::forward),
         "mlp-sample" => mlp_sample()?,
         "mlp-likelihood" => mlp_likelihood(),
-        "mnist-train" => train(mnist()?, normal(&[64, 32, 32, 1], 0), normal(&[64, 32, 32, 1], 1), raw),
-        "mnist-forward" => forward(mnist()?, normal(&[64, 32, 32, 1], 0), raw),
+        "mnist-train" => train(mnist(sizes)?, normal(&images, 0), normal(&images, 1), raw),
+        "mnist-forward" => forward(mnist(sizes)?, normal(&images, 0), raw),
         "mnist-sample" => mnist_sample()?,
         "cifar-train" => train(cifar()?, normal(&[8, 32, 32, 3], 0), normal(&[8, 32, 32, 3], 1), raw),
         "cifar-forward" => forward(cifar()?, normal(&[8, 32, 32, 3], 0), raw),
@@ -164,7 +194,7 @@ fn mlp_sample() -> Result<Call, Failure> {
 }
 
 fn mnist_sample() -> Result<Call, Failure> {
-    let model = mnist()?;
+    let model = mnist(&Sizes::default())?;
     let grid = GridConfig { steps: 18, spacing: Karras::default().into(), ..GridConfig::default() }.build(&Edm::default())?;
     sample(model, Heun::default(), grid, vec![64, 32, 32, 1])
 }
@@ -186,15 +216,17 @@ fn raw(model: &DiffusionModel, x: &Tensor) -> Tensor {
     model.raw(x, &Times::Each(vec![0.5; x.dim(0)]), &Cond::NONE)
 }
 
-fn mnist() -> Result<DiffusionModel, Failure> {
+fn mnist(sizes: &Sizes) -> Result<DiffusionModel, Failure> {
+    let width = sizes.width.unwrap_or(32);
     let network = UNetConfig {
-        channels: vec![32, 64, 128, 128],
+        channels: vec![width, 2 * width, 4 * width, 4 * width],
         blocks: 2,
         attention_levels: vec![2],
         head_channels: 8,
         ..UNetConfig::default()
     };
-    unet(1, network, 6_337_345)
+    let side = sizes.side.unwrap_or(32);
+    unet([side, side, 1], network, sizes.width.is_none_or(|w| w == 32).then_some(6_337_345))
 }
 
 fn cifar() -> Result<DiffusionModel, Failure> {
@@ -206,13 +238,13 @@ fn cifar() -> Result<DiffusionModel, Failure> {
         groups: 32,
         ..UNetConfig::default()
     };
-    unet(3, network, 35_746_307)
+    unet([32, 32, 3], network, Some(35_746_307))
 }
 
-/// A model of 32×32 images whose network has this many parameters, as the peers' has.
-fn unet(channels: usize, network: UNetConfig, parameters: usize) -> Result<DiffusionModel, Failure> {
+/// A model of images whose network has this many parameters, as the peers' has.
+fn unet(shape: [usize; 3], network: UNetConfig, parameters: Option<usize>) -> Result<DiffusionModel, Failure> {
     let config = ModelConfig {
-        sample_shape: vec![32, 32, channels],
+        sample_shape: shape.to_vec(),
         classes: None,
         sde: Edm::default().into(),
         preconditioning: Preconditioning::default(),
@@ -224,7 +256,9 @@ fn unet(channels: usize, network: UNetConfig, parameters: usize) -> Result<Diffu
     for (i, t) in model.tensors_mut().into_iter().enumerate() {
         *t = &*t + &(&Noise::new(2, i as u64).normal(&[1, t.len()], 0, 0, Dtype::F32).reshape(t.shape()) * 0.01);
     }
-    assert_eq!(model.parameter_count(), parameters, "the peers' number of parameters");
+    if let Some(parameters) = parameters {
+        assert_eq!(model.parameter_count(), parameters, "the peers' number of parameters");
+    }
     Ok(model)
 }
 

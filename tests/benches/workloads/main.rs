@@ -1,90 +1,83 @@
-//! Whole workloads, side by side with PyTorch where asked.
+//! Whole workloads, side by side with other libraries where asked; how time grows; how near single operations come to the machine's peak.
 //!
 //! ```text
-//! cargo xtask bench                                   ours
-//! cargo xtask bench --peers PYTHON                    ours and PyTorch's in turn, with ratios
-//! cargo xtask bench --workload mlp-train --json
-//! cargo xtask bench --workload overhead               what solvers cost beside the model
+//! cargo xtask bench                                       ours
+//! cargo xtask bench --peers PYTHON                        ours, PyTorch's and candle's in turn, with ratios
+//! cargo xtask bench --peers PYTHON --peer pytorch         only PyTorch's three settings; `--peer candle` needs no Python
+//! cargo xtask bench --workload mlp-train --threads 1 --json
+//! cargo xtask bench --scale batch width --peers PYTHON    how the U-Net's time grows, ours and PyTorch's
+//! cargo xtask bench --roofline                            writes docs/roofline.md and its picture
+//! cargo xtask bench --workload overhead                   what solvers cost beside the model
 //! ```
 //!
-//! Every measurement is made in a process of its own, so its peak memory is its own, and with `--peers` the two programs take turns in
-//! every round, so that a busy moment hits both. `PYTHON` is an interpreter with the packages of
-//! `tests/reference/requirements.txt`. The workloads are those of `tests/reference/bench/peers.py`, whose networks have the same number
-//! of parameters; `train` is forward, mean squared error, backward and AdamW.
+//! Every measurement is made in a process of its own, so its peak memory is its own, and the programs take turns in every round, so that a
+//! busy moment hits all. `PYTHON` is an interpreter with the packages of `tests/reference/requirements.txt`; candle's programs are
+//! built from `tests/reference/bench/rust` when they are first asked for. The workloads are those of `tests/reference/bench/peers.py`, whose
+//! networks have the same number of parameters; `train` is forward, mean squared error, backward and AdamW.
 
 mod calls;
+mod compare;
 mod overhead;
+mod programs;
+mod roofline;
+mod scale;
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use calls::{WORKLOADS, call};
-use clap::Parser;
-use serde::{Deserialize, Serialize};
+use calls::{Sizes, WORKLOADS, call};
+use clap::{Args, Parser};
+use programs::{Program, parse};
+use serde::Serialize;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Whole workloads, side by side with PyTorch where asked")]
+#[command(name = "cargo xtask bench", about = "Whole workloads, side by side with other libraries where asked")]
 struct Arguments {
     /// Only these workloads.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
     workload: Vec<String>,
-    /// Calls timed in each round.
-    #[arg(long, default_value_t = 10)]
-    reps: usize,
-    /// Rounds: each is a process of its own.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Threads of both programs.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
-    /// Print one JSON line per workload.
+    #[command(flatten)]
+    how: How,
+    /// Print JSON instead of tables, one line for each workload or point.
     #[arg(long)]
     json: bool,
-    /// A Python with PyTorch, to be measured in turn.
-    #[arg(long, value_name = "PYTHON")]
+    /// Other libraries too, PyTorch's by this Python.
+    #[arg(long, value_name = "PYTHON", num_args = 0..=1, default_missing_value = "python3")]
     peers: Option<String>,
+    /// Only these of the other libraries, or those whose names begin so.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    peer: Vec<String>,
+    /// How the MNIST U-Net's time grows along these axes: batch, side, width, threads; without a name along all.
+    #[arg(long, value_name = "AXIS", num_args = 0.., conflicts_with = "workload")]
+    scale: Option<Vec<String>>,
+    /// Measure the machine and single operations, and write docs/roofline.md and its picture.
+    #[arg(long, conflicts_with_all = ["workload", "scale", "peers", "peer"])]
+    roofline: bool,
     /// Measure one workload here and print its JSON: how this program calls itself.
     #[arg(long, hide = true)]
     here: Option<String>,
+    #[command(flatten)]
+    sizes: Sizes,
     /// What cargo says to benchmarks.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-const SETTINGS: [&str; 3] = ["eager", "channels-last", "compile"];
-
-/// One process's measurement.
-#[derive(Serialize, Deserialize)]
-struct Measured {
-    ms_all: Vec<f64>,
-    peak_rss_mb: f64,
-}
-
-/// All rounds of one program on one workload.
-#[derive(Default, Serialize)]
-struct Summary {
-    program: String,
-    ms_median: f64,
-    ms_low: f64,
-    ms_high: f64,
-    peak_rss_mb: f64,
-    #[serde(skip)]
-    all: Vec<f64>,
-}
-
-impl Summary {
-    fn add(&mut self, m: &Measured) {
-        self.all.extend(&m.ms_all);
-        self.peak_rss_mb = self.peak_rss_mb.max(m.peak_rss_mb);
-    }
-
-    /// The median, and the tenth and ninetieth percentile.
-    fn close(&mut self) {
-        self.all.sort_by(f64::total_cmp);
-        let at = |q: f64| self.all[((self.all.len() - 1) as f64 * q).round() as usize];
-        (self.ms_low, self.ms_median, self.ms_high) = (at(0.1), at(0.5), at(0.9));
-    }
+/// How to measure.
+#[derive(Args, Clone)]
+struct How {
+    /// Calls timed in each round.
+    #[arg(long, default_value_t = 10)]
+    reps: usize,
+    /// Seconds after which a round times no further call.
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+    /// Rounds: each is a process of its own.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Threads of all programs.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -92,15 +85,15 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     if let Some(workload) = &arguments.here {
-        rayon_threads(arguments.threads)?;
-        if workload == "overhead" {
-            println!("{}", serde_json::to_string(&overhead::measure(arguments.reps))?);
-            return Ok(());
-        }
-        // On one of the pool's threads, as the program does.
-        let measured = rayon::scope(|_| measure(workload, arguments.reps).map_err(|e| e.to_string()))?;
-        println!("{}", serde_json::to_string(&measured)?);
-        return Ok(());
+        return here(workload, &arguments);
+    }
+    if arguments.roofline {
+        return roofline::run(&arguments);
+    }
+    let peers = programs::wanted(&arguments)?;
+    peers.iter().try_for_each(Program::prepare)?;
+    if let Some(axes) = &arguments.scale {
+        return scale::run(axes, &peers, &arguments);
     }
     let wanted: Vec<&str> =
         if arguments.workload.is_empty() { WORKLOADS.to_vec() } else { arguments.workload.iter().map(String::as_str).collect() };
@@ -110,83 +103,42 @@ fn main() -> Result<(), Failure> {
     for workload in wanted {
         match workload {
             "overhead" => solver_overhead(&arguments)?,
-            _ => compare(workload, &arguments)?,
+            _ => compare::run(workload, &peers, &arguments)?,
         }
     }
     Ok(())
 }
 
-fn rayon_threads(threads: usize) -> Result<(), Failure> {
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
-}
-
-/// All rounds of a workload, ours and the peers' in turn.
-fn compare(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
-    let images = workload.starts_with("mnist") || workload.starts_with("cifar");
-    let settings: &[&str] = match &arguments.peers {
-        None => &[],
-        Some(_) if images => &SETTINGS,
-        // Channels last means nothing for vectors.
-        Some(_) => &["eager", "compile"],
-    };
-    // A call that draws samples is many calls of the network.
-    let reps = if workload.ends_with("sample") { arguments.reps.div_ceil(10) } else { arguments.reps }.to_string();
-    let mut ours = Summary { program: "fokker".into(), ..Summary::default() };
-    let mut peers: Vec<Summary> =
-        settings.iter().map(|s| Summary { program: format!("pytorch {s}"), ..Summary::default() }).collect();
-    for _ in 0..arguments.rounds {
-        let threads = arguments.threads.to_string();
-        let own =
-            Command::new(std::env::current_exe()?).args(["--here", workload, "--reps", &reps, "--threads", &threads]).output()?;
-        ours.add(&parse::<Measured>(&own)?);
-        for (setting, peer) in settings.iter().zip(&mut peers) {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/bench/peers.py");
-            let python = arguments.peers.as_deref().unwrap_or("python3");
-            let options = ["--workload", workload, "--setting", setting, "--reps", &reps, "--threads", &threads];
-            peer.add(&parse::<Measured>(&Command::new(python).arg(script).args(options).output()?)?);
+/// One measurement in this process.
+fn here(workload: &str, arguments: &Arguments) -> Result<(), Failure> {
+    let How { reps, seconds, threads, .. } = arguments.how;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    match workload {
+        "overhead" => print_json(&overhead::measure(reps)),
+        // On one of the pool's threads, as the program does.
+        "roofline" => print_json(&rayon::scope(|_| roofline::measure(threads))),
+        _ => {
+            let measured = rayon::scope(|_| measure(workload, &arguments.sizes, reps, seconds).map_err(|e| e.to_string()))?;
+            print_json(&measured)
         }
     }
-    ours.close();
-    peers.iter_mut().for_each(Summary::close);
-    let best = peers.iter().map(|p| p.ms_median).reduce(f64::min);
-    if arguments.json {
-        let ratio = best.map(|b| b / ours.ms_median);
-        println!("{}", serde_json::json!({ "workload": workload, "ours": ours, "peers": peers, "best_peer_over_ours": ratio }));
-        return Ok(());
-    }
-    println!("{workload}");
-    for s in std::iter::once(&ours).chain(&peers) {
-        println!(
-            "  {:22} {:9.2} ms  ({:.2} to {:.2})  peak {:.0} MB",
-            s.program, s.ms_median, s.ms_low, s.ms_high, s.peak_rss_mb
-        );
-    }
-    if let Some(best) = best {
-        println!("  best of PyTorch / fokker: {:.2}", best / ours.ms_median);
-    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 
 /// What solvers cost beside the model, on one thread.
 fn solver_overhead(arguments: &Arguments) -> Result<(), Failure> {
-    let reps = (arguments.reps * arguments.rounds).to_string();
+    let reps = (arguments.how.reps * arguments.how.rounds).to_string();
     let options = ["--here", "overhead", "--reps", &reps, "--threads", "1"];
     let measured = parse(&Command::new(std::env::current_exe()?).args(options).output()?)?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&measured)?)
-    } else {
-        overhead::print(&measured)
+        return print_json(&measured);
     }
+    overhead::print(&measured);
     Ok(())
-}
-
-fn parse<T: serde::de::DeserializeOwned>(output: &std::process::Output) -> Result<T, Failure> {
-    if !output.status.success() {
-        return Err(format!("a measurement failed: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().rev().find(|l| l.starts_with('{')).ok_or("a measurement printed no JSON")?;
-    Ok(serde_json::from_str(line)?)
 }
 
 /// Peak resident memory of this process, in MB; 0 where the system does not tell.
@@ -196,20 +148,20 @@ fn peak_rss_mb() -> f64 {
     line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
-fn measure(workload: &str, reps: usize) -> Result<Measured, Failure> {
-    let mut call = call(workload)?;
+fn measure(workload: &str, sizes: &Sizes, reps: usize, seconds: f64) -> Result<compare::Measured, Failure> {
+    let mut call = call(workload, sizes)?;
     let warm_up = match workload.split('-').next_back() {
         Some("sample" | "likelihood") => 1,
         _ if workload.starts_with("mlp") => 10,
         _ => 2,
     };
     (0..warm_up).for_each(|_| call());
-    let ms_all = (0..reps)
-        .map(|_| {
-            let started = Instant::now();
-            call();
-            started.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    Ok(Measured { ms_all, peak_rss_mb: peak_rss_mb() })
+    let begin = Instant::now();
+    let mut ms_all = Vec::new();
+    while ms_all.is_empty() || (ms_all.len() < reps && begin.elapsed().as_secs_f64() < seconds) {
+        let started = Instant::now();
+        call();
+        ms_all.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(compare::Measured { ms_all, peak_rss_mb: peak_rss_mb() })
 }

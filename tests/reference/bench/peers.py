@@ -1,6 +1,7 @@
 """What PyTorch takes for the networks that fokker is compared with: time per call and peak memory.
 
-    python tests/reference/bench/peers.py [--workload NAME…] [--setting NAME…] [--reps N] [--rounds R] [--threads T]
+    python tests/reference/bench/peers.py [--workload NAME…] [--setting NAME…] [--reps N] [--seconds S] [--rounds R]
+        [--threads T] [--batch B] [--side S] [--width W]
 
 Prints one JSON line per measurement: ``{workload, setting, threads, reps, ms_median, ms_min, ms_all, first_ms,
 peak_rss_mb, import_rss_mb, value}``. Every measurement runs in a process of its own, so its peak resident memory is
@@ -29,6 +30,9 @@ Workloads (float32; ``train`` = forward, mean squared error, backward, fused Ada
                      with the exact trace by two products of reverse mode
 - ``mnist-sample``   64 images by 18 steps of Heun's method on EDM's grid (35 calls) with the mnist network
 
+``--seconds S`` times no further call after that long. ``--batch``, ``--side`` and ``--width`` (channels at full
+resolution) change the sizes of ``mnist-train`` and ``mnist-forward``.
+
 Settings: ``eager``, ``channels-last``, ``compile`` (torch.compile with its defaults).
 """
 
@@ -43,6 +47,7 @@ import time
 WORKLOADS = ("mlp-train", "mlp-forward", "mlp-sample", "mlp-likelihood", "mnist-train", "mnist-forward", "mnist-sample", "cifar-train",
              "cifar-forward", "cifar-single", "block-train", "block-forward")
 SETTINGS = ("eager", "channels-last", "compile")
+SIZES = {"batch": 64, "side": 32, "width": 32}  # of the mnist network
 
 
 def mlp():
@@ -52,11 +57,12 @@ def mlp():
                          nn.Linear(256, 2))
 
 
-def mnist():
+def mnist(side=32, width=32):
     from diffusers import UNet2DModel
 
     return UNet2DModel(
-        sample_size=32, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 128, 128),
+        sample_size=side, in_channels=1, out_channels=1, layers_per_block=2,
+        block_out_channels=(width, 2 * width, 4 * width, 4 * width),
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), norm_num_groups=8)
 
@@ -202,17 +208,21 @@ def sample_images(apply, n=64):
     return sample
 
 
-def build(workload, setting):
-    """The call to be timed: no arguments, returns the loss (train) or one output value."""
+def build(workload, setting, batch=64, side=32, width=32):
+    """The call to be timed: no arguments, returns the loss (train) or one output value.
+
+    The sizes are those of the mnist network.
+    """
     import torch
     import torch.nn.functional as F
 
     torch.manual_seed(0)
     network, task = workload.split("-")
     if network in ("mnist", "cifar"):
-        channels, batch = (1, 64) if network == "mnist" else (3, 1 if task == "single" else 8)
-        model = mnist() if network == "mnist" else cifar()
-        x = torch.randn(batch, channels, 32, 32)
+        if network == "cifar":
+            batch, side = 1 if task == "single" else 8, 32
+        model = mnist(side, width) if network == "mnist" else cifar()
+        x = torch.randn(batch, 1 if network == "mnist" else 3, side, side)
         inputs = (x, torch.randint(0, 1000, (batch,)))
     else:
         model = mlp() if network == "mlp" else block()
@@ -255,14 +265,14 @@ def peak_rss_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(workload, setting, reps, threads):
+def measure(workload, setting, reps, seconds, threads, **sizes):
     import torch
 
     torch.set_num_threads(threads)
     if workload.startswith(("mnist", "cifar")):
         import diffusers.models  # noqa: F401  (part of what was there before the workload)
     import_rss = peak_rss_mb()
-    call = build(workload, setting)
+    call = build(workload, setting, **sizes)
 
     def timed():
         begin = time.perf_counter()
@@ -272,9 +282,12 @@ def measure(workload, setting, reps, threads):
     first, _ = timed()
     for _ in range(1 if workload.endswith(("sample", "likelihood")) else 2):
         timed()
-    times, values = zip(*(timed() for _ in range(reps)))
+    begin, results = time.perf_counter(), []
+    while not results or (len(results) < reps and time.perf_counter() - begin < seconds):
+        results.append(timed())
+    times, values = zip(*results)
     print(json.dumps({
-        "workload": workload, "setting": setting, "threads": threads, "reps": reps,
+        "workload": workload, "setting": setting, "threads": threads, "reps": len(times),
         "ms_median": round(statistics.median(times), 3), "ms_min": round(min(times), 3),
         "ms_all": [round(t, 3) for t in times], "first_ms": round(first, 1),
         "peak_rss_mb": round(peak_rss_mb(), 1), "import_rss_mb": round(import_rss, 1), "value": values[-1],
@@ -295,15 +308,19 @@ def main():
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=WORKLOADS)
     parser.add_argument("--setting", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--reps", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    for name, value in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--describe", action="store_true", help="print the networks' parameters and stop")
     parser.add_argument("--here", action="store_true", help="measure one workload in this process")
     options = parser.parse_args()
     if options.describe:
         return describe()
+    sizes = {name: getattr(options, name) for name in SIZES}
     if options.here:
-        return measure(options.workload[0], options.setting[0], options.reps, options.threads)
+        return measure(options.workload[0], options.setting[0], options.reps, options.seconds, options.threads, **sizes)
     failed = False
     for _ in range(options.rounds):
         for workload in options.workload:
@@ -312,7 +329,8 @@ def main():
                     print(f"{workload}: channels-last is for images, skipped", file=sys.stderr)
                     continue
                 command = [sys.executable, __file__, "--here", "--workload", workload, "--setting", setting,
-                           "--reps", str(options.reps), "--threads", str(options.threads)]
+                           "--reps", str(options.reps), "--seconds", str(options.seconds), "--threads", str(options.threads)]
+                command += [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
                 if subprocess.run(command).returncode != 0:
                     print(f"{workload} {setting}: failed", file=sys.stderr)
                     failed = True

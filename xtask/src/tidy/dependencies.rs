@@ -41,6 +41,9 @@ const LIBRARIES: &[&str] = &["*"];
 /// The tables of a manifest that list dependencies.
 const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
+/// Workspaces of their own inside this one, which may use what they like and depend on nothing here.
+const APART: [&str; 1] = ["tests/reference/bench/rust"];
+
 /// Checks every manifest of the workspace.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -61,6 +64,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         };
         for (name, value) in dependencies(&table) {
             let line = line_of(text, name);
+            if APART.iter().any(|folder| path.starts_with(folder)) {
+                findings.extend(is_ours(name).then(|| Finding::new(path, line, format!("{package} may not depend on {name}"))));
+                continue;
+            }
             findings.extend(direction(path, line, package, name));
             if value.get("workspace").and_then(Value::as_bool) != Some(true) {
                 let message = format!("{name}: state it in [workspace.dependencies] and write {name}.workspace = true");
@@ -185,6 +192,14 @@ mod tests {
     fn a_package_without_a_row_is_found() {
         let lines = "[dependencies]\nserde.workspace = true\n";
         assert!(found("fokker-novel", lines)[0].contains("not in the table"));
+    }
+
+    #[test]
+    fn a_workspace_apart_uses_what_it_likes_and_nothing_of_ours() {
+        let text = "[package]\nname = \"peer\"\n[dependencies]\nserde = \"1\"\nfokker-nn = \"1\"\n";
+        let found = check(&tree(&[("tests/reference/bench/rust/peer/Cargo.toml", text)]));
+        let found: Vec<String> = found.iter().map(Finding::to_string).collect();
+        assert_eq!(found, ["tests/reference/bench/rust/peer/Cargo.toml:5: peer may not depend on fokker-nn"]);
     }
 
     #[test]
