@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use fokker_data::sets::{EightGaussians, Glyphs, Idx, Split};
 use fokker_data::{Cursor, DataConfig, Dataset, Loader, LoaderConfig, read_npy};
+use fokker_metrics::{ModeCounts, SlicedWasserstein};
 use fokker_nn::{Adam, AdamConfig, Conv2d, Gain, Init, Linear, Schedule, module, value_and_grad};
 use fokker_tensor::{Dtype, Tensor};
 
@@ -159,26 +160,13 @@ fn digits(samples: &[PathBuf], data: Option<PathBuf>, glyphs: bool, cycle: bool)
     Ok(())
 }
 
-/// `√(mean over directions of W₂²)` between two equally large sets of points.
-fn sliced_wasserstein(a: &[[f64; 2]], b: &[[f64; 2]]) -> f64 {
+/// The sliced Wasserstein-2 distance of points of the plane, over evenly spaced directions.
+fn sliced_wasserstein(a: &Tensor, b: &Tensor) -> Result<f64, Failure> {
     const DIRECTIONS: usize = 256;
-    let project = |points: &[[f64; 2]], angle: f64| {
-        let mut p: Vec<f64> = points.iter().map(|x| x[0] * angle.cos() + x[1] * angle.sin()).collect();
-        p.sort_by(f64::total_cmp);
-        p
-    };
-    let total: f64 = (0..DIRECTIONS)
-        .map(|k| {
-            let angle = std::f64::consts::PI * k as f64 / DIRECTIONS as f64;
-            let (p, q) = (project(a, angle), project(b, angle));
-            p.iter().zip(&q).map(|(x, y)| (x - y).powi(2)).sum::<f64>() / p.len() as f64
-        })
-        .sum();
-    (total / DIRECTIONS as f64).sqrt()
-}
-
-fn pairs(x: &Tensor) -> Vec<[f64; 2]> {
-    x.to_vec::<f64>().as_chunks::<2>().0.to_vec()
+    let angle = |k: usize| std::f64::consts::PI * k as f64 / DIRECTIONS as f64;
+    let directions = (0..DIRECTIONS).flat_map(|k| [angle(k).cos(), angle(k).sin()]).collect();
+    let directions = Tensor::from_vec::<f64>(&[DIRECTIONS, 2], directions);
+    Ok(SlicedWasserstein::default().along(a, b, &directions)?.distance)
 }
 
 fn points(samples: &Path, kind: &str) -> Result<(), Failure> {
@@ -189,28 +177,22 @@ fn points(samples: &Path, kind: &str) -> Result<(), Failure> {
     let n = x.dim(0);
     let set = DataConfig::with_defaults(kind)?.open(Path::new("."))?;
     // Rows far from those that training reads.
-    let fresh = |k: usize| -> Result<Vec<[f64; 2]>, Failure> {
+    let fresh = |k: usize| -> Result<Tensor, Failure> {
         let first = (1usize << 40) + k * n;
-        Ok(pairs(&set.batch(&(first..first + n).collect::<Vec<_>>())?.x))
+        Ok(set.batch(&(first..first + n).collect::<Vec<_>>())?.x)
     };
-    let points = pairs(&x);
     let sets = (0..6).map(fresh).collect::<Result<Vec<_>, _>>()?;
-    let mean = |d: Vec<f64>| d.iter().sum::<f64>() / d.len() as f64;
-    let to_data = mean(sets.iter().map(|s| sliced_wasserstein(&points, s)).collect());
-    let between = mean((0..5).map(|i| sliced_wasserstein(&sets[i], &sets[i + 1])).collect());
+    let mean = |d: Result<Vec<f64>, Failure>| d.map(|d| d.iter().sum::<f64>() / d.len() as f64);
+    let to_data = mean(sets.iter().map(|s| sliced_wasserstein(&x, s)).collect())?;
+    let between = mean((0..5).map(|i| sliced_wasserstein(&sets[i], &sets[i + 1])).collect())?;
     println!(
         "sliced Wasserstein-2: {to_data:.4} to fresh data, {between:.4} between fresh sets of {n}: ratio {:.2}",
         to_data / between
     );
     if kind == "eight-gaussians" {
-        let centres = EightGaussians::default().centres();
-        let mut counts = [0usize; 8];
-        for p in &points {
-            let distance = |c: &[f64; 2]| (c[0] - p[0]).hypot(c[1] - p[1]);
-            let nearest = (0..8).min_by(|&a, &b| distance(&centres[a]).total_cmp(&distance(&centres[b]))).expect("eight modes");
-            counts[nearest] += 1;
-        }
-        let shares: Vec<String> = counts.iter().map(|c| format!("{:.1} %", 100.0 * *c as f64 / n as f64)).collect();
+        let centres = EightGaussians::default().centres().map(Vec::from).to_vec();
+        let modes = ModeCounts { centres, radius: 3.0 * EightGaussians::default().std }.estimate(&x)?;
+        let shares: Vec<String> = modes.nearest.iter().map(|c| format!("{:.1} %", 100.0 * *c as f64 / n as f64)).collect();
         println!("modes: {}", shares.join(", "));
     }
     Ok(())

@@ -2,14 +2,14 @@
 //! `cargo bench -p fokker-metrics --bench metrics [-- FILTER…]`.
 //!
 //! `--peers PYTHON` runs scikit-learn's brute force for the same precision and recall in between, repetition by repetition (Python with
-//! numpy and scikit-learn).
+//! numpy and scikit-learn). `large` runs 50,000 × 2,048 features (minutes) and says how much memory that took.
 
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use fokker_metrics::{DensityCoverage, MetricConfig, PrecisionRecall, Wasserstein2};
+use fokker_metrics::{DensityCoverage, Frechet, MetricConfig, Moments, PrecisionRecall, Wasserstein2};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 fn normal(n: usize, width: usize, seed: u64) -> Tensor {
@@ -82,6 +82,22 @@ fn seconds<R>(f: impl FnOnce() -> R) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
+/// The most memory this process has had, in GiB, where the system says so.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / f64::from(1 << 20))
+}
+
+/// Two sets of 50,000 × 2,048 features.
+fn large() {
+    let (x, y) = (normal(50_000, 2048, 1), normal(50_000, 2048, 2));
+    let report = |name: &str, seconds: f64| println!("{name:48} {seconds:9.1} s, peak memory {:.2} GiB", peak_memory());
+    report("frechet 50000 x 2048", seconds(|| Frechet {}.estimate(&x, &y).expect("good sets")));
+    report("density-coverage 50000 x 2048", seconds(|| DensityCoverage::default().estimate(&x, &y).expect("good sets")));
+    report("precision-recall 50000 x 2048", seconds(|| PrecisionRecall::default().estimate(&x, &y).expect("good sets")));
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let peers = arguments.iter().position(|a| a == "--peers").map(|i| arguments[i + 1].clone());
@@ -113,6 +129,16 @@ fn main() {
     time("exact wasserstein-2 2000 x 16", 3, &mut || {
         black_box(Wasserstein2::exact(&a, &b).expect("good sets"));
     });
+    if wanted("frechet from statistics of 2048 features") {
+        let of = |seed| Moments::of(&normal(3000, 2048, seed)).and_then(|m| m.statistics()).expect("good sets");
+        let (a, b) = (of(1), of(2));
+        time("frechet from statistics of 2048 features", 3, &mut || {
+            black_box(Frechet::between(&a, &b).expect("covariances"));
+        });
+    }
+    if filter.iter().any(|f| *f == "large") {
+        large();
+    }
     let (c, d) = (normal(4000, 64, 1), normal(4000, 64, 2));
     for metric in MetricConfig::all() {
         time(&format!("{} 4000 x 64", metric.kind()), 1, &mut || {
