@@ -5,7 +5,7 @@ use std::hint::black_box;
 use fokker_models::{DiffusionModel, ModelConfig, NetworkConfig, UNetConfig};
 use fokker_nn::{Adam, AdamConfig, Init, LayerNorm, Linear, Module, Sinusoidal, module, value_and_grad};
 use fokker_sde::{Cond, Denoiser, Edm, Preconditioning, Sde, Times, VariancePreserving};
-use fokker_solve::{EulerMaruyama, GridConfig, Heun, Karras, Likelihood, Prior, Sampler};
+use fokker_solve::{Control, EulerMaruyama, GridConfig, Heun, Integrator, Karras, Likelihood, Method, Per, Prior, Sampler};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use clap::Args;
@@ -167,8 +167,10 @@ fn mlp_likelihood() -> Call {
         adam.step(&mut model.network, &grads, 2e-3, 1.0);
     }
     let x = eight_gaussians(noise, 256, u32::MAX / 2);
-    // The density of what samples start from, as elsewhere.
-    let likelihood = Likelihood { prior: Prior::Noise, ..Likelihood::default() };
+    // As elsewhere: the density of what samples start from, and steps of one length for all.
+    let control = Control { rtol: 1e-5, atol: 1e-5, per: Per::Batch, ..Control::default() };
+    let integrator = Integrator::Adaptive { method: Method::Dopri5, control };
+    let likelihood = Likelihood { prior: Prior::Noise, integrator, ..Likelihood::default() };
     Box::new(move || {
         let found = likelihood.log_density(&model, &x, &Cond::NONE, Noise::new(3, 0), 0).expect("a network of finite numbers");
         drop(black_box(found));
