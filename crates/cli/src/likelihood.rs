@@ -72,6 +72,9 @@ pub(crate) struct Likelihood {
     json: bool,
 }
 
+/// Dimensions from which on the exact trace takes so long that it is worth a word.
+const MANY: usize = 100;
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Trace {
     Exact,
@@ -113,6 +116,12 @@ impl Likelihood {
         let Read { x, levels } = self.rows.read(&mut opened, &self.which)?;
         let cells = self.cells(&x, levels)?;
         let Opened { model, request, .. } = &opened;
+        let dimensions = x.len() / request.count;
+        if matches!(self.divergence, Trace::Exact) && dimensions > MANY {
+            print::note(format_args!(
+                "the exact trace takes {dimensions} products for each evaluation; --divergence hutchinson takes one for each probe"
+            ));
+        }
 
         let started = Instant::now();
         let scoring = Scoring { likelihood: settings, dequantisation: cells };
@@ -130,7 +139,6 @@ impl Likelihood {
                 Some(found)
             }
         };
-        let dimensions = x.len() / request.count;
         let density = match &self.density {
             None => None,
             Some(path) => {

@@ -36,7 +36,7 @@ fn draw(text: &mut String, roofline: &Roofline) -> Result<(), Box<dyn std::error
     area.fill(&WHITE)?;
     let (low, high) = (0.25_f64, 1000.0);
     let mut chart = ChartBuilder::on(&area)
-        .caption(format!("{} threads", machine.threads), (FONT, 20))
+        .caption(super::page::count(machine.threads), (FONT, 20))
         .margin(14)
         .margin_right(24)
         .x_label_area_size(48)
