@@ -31,7 +31,11 @@ use programs::{Program, parse};
 use serde::Serialize;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", about = "Whole workloads, side by side with other libraries where asked")]
+#[command(
+    name = "cargo xtask bench",
+    bin_name = "cargo xtask bench",
+    about = "Whole workloads, side by side with other libraries where asked"
+)]
 struct Arguments {
     /// Only these workloads.
     #[arg(long, value_name = "NAME", num_args = 1..)]
