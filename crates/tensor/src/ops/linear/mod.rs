@@ -16,6 +16,7 @@ mod tests;
 use super::group_norm::Activation;
 use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
+use crate::ops::unary::times_silu_slope;
 use crate::storage::Buffer;
 use crate::tensor::{Tensor, by_dtype, count};
 use cpu::Shape;
@@ -35,7 +36,7 @@ impl Op for Linear {
 
     fn keep(&self, tracked: &[bool]) -> Keep {
         match self.activation {
-            // A recorded derivative needs z in its place in the graph: it is computed again from all inputs.
+            // A recorded jvp needs z in its place in the graph: it is computed again from all inputs.
             Activation::Silu => Keep { inputs: (1 << tracked.len()) - 1, output: false },
             Activation::None => Keep::inputs(&[1, 0].into_iter().filter(|&other| tracked[1 - other]).collect::<Vec<_>>()),
         }
@@ -95,6 +96,10 @@ impl Op for Linear {
         match self.activation {
             Activation::None => t_z,
             Activation::Silu => {
+                let recorded = (0..tangents.len()).any(|i| saved.input(i).is_tracked()) || t_z.is_tracked();
+                if let (Some(z), false) = (&self.z, recorded) {
+                    return times_silu_slope(z, &t_z);
+                }
                 let z = saved.input(0).linear(saved.input(1), Some(saved.input(2)));
                 let z = if tangents.len() > 3 { &z + saved.input(3) } else { z };
                 let s = z.sigmoid();

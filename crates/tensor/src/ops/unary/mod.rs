@@ -107,6 +107,11 @@ impl Keep {
     }
 }
 
+/// `t · silu'(z)`, not recorded.
+pub(crate) fn times_silu_slope(z: &Tensor, t: &Tensor) -> Tensor {
+    Unary::Silu {}.backward(z, t)
+}
+
 /// `√(2/π)/2 · 2 = 2/√π / √2`: the standard normal density at 0, `1/√(2π)`.
 const NORMAL_DENSITY: f64 = 0.398_942_280_401_432_7;
 
