@@ -4,10 +4,11 @@
 //! where a batch has few images are those cut into pieces. Loops run over rows of whole pixels at least a few vectors long, so
 //! that few channels cost no speed.
 
-use pulp::NullaryFnOnce;
+use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::Activation;
 use crate::element::Element;
+use crate::lanes::{Lanes, dispatch, part, put, width};
 use crate::par;
 use crate::simd;
 
@@ -108,30 +109,48 @@ struct Affine<T> {
     offset: Vec<T>,
 }
 
+impl<T: Lanes> Affine<T> {
+    /// `z` of the vector `x` at `i` of a row.
+    #[inline(always)]
+    fn at<S: Simd>(&self, simd: S, i: usize, x: T::V<S>) -> T::V<S> {
+        let [mean, scale, offset] = [&self.mean, &self.scale, &self.offset].map(|row| part(simd, row, i));
+        T::mul_add(simd, T::minus(simd, x, mean), scale, offset)
+    }
+}
+
 /// `y = f(z)`, row by row.
-struct Apply<'a, T, F> {
+struct Apply<'a, T> {
     x: &'a [T],
     y: &'a mut [T],
     affine: &'a Affine<T>,
-    f: F,
+    activation: Activation,
 }
 
-impl<T: Element, F: Fn(T) -> T> NullaryFnOnce for Apply<'_, T, F> {
+impl<T: Lanes> WithSimd for Apply<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn call(self) {
-        let Affine { mean, scale, offset } = self.affine;
-        let row = mean.len();
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.activation {
+            Activation::None => self.rows(simd, |z| z),
+            Activation::Silu => self.rows(simd, |z| T::silu(simd, z)),
+        }
+    }
+}
+
+impl<T: Lanes> Apply<'_, T> {
+    #[inline(always)]
+    fn rows<S: Simd>(self, simd: S, f: impl Fn(T::V<S>) -> T::V<S>) {
+        let row = self.affine.mean.len();
         for (y, x) in self.y.chunks_mut(row).zip(self.x.chunks(row)) {
-            for ((((y, &x), &mean), &scale), &offset) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(offset) {
-                *y = (self.f)((x - mean) * scale + offset);
+            for i in (0..x.len()).step_by(width::<S, T>()) {
+                put(simd, y, i, f(self.affine.at(simd, i, part(simd, x, i))));
             }
         }
     }
 }
 
 /// `y`, and mean and reciprocal standard deviation of each group (`stats`: `[batch, 2, groups]`).
-pub(super) fn forward<T: Element>(
+pub(super) fn forward<T: Lanes>(
     s: Shape,
     x: &[T],
     affine: Option<(&[T], &[T])>,
@@ -165,32 +184,14 @@ pub(super) fn forward<T: Element>(
         let affine = s.affine(means, rstds, affine);
         par::pieces(y, piece, x.len(), |i, y| {
             let x = &x[i * piece..][..y.len()];
-            let affine = &affine;
-            match activation {
-                Activation::None => simd::widest(Apply { x, y, affine, f: Identity::apply }),
-                Activation::Silu => simd::widest(Apply { x, y, affine, f: silu }),
-            }
+            dispatch(Apply { x, y, affine: &affine, activation });
         });
     });
 }
 
-struct Identity;
-
-impl Identity {
-    #[inline(always)]
-    fn apply<T>(z: T) -> T {
-        z
-    }
-}
-
-#[inline(always)]
-fn silu<T: Element>(z: T) -> T {
-    z * z.sigmoid()
-}
-
 impl Shape {
     /// `z = gamma (x - mean) rstd + beta` for one image.
-    fn affine<T: Element>(&self, means: &[T], rstds: &[T], affine: Option<(&[T], &[T])>) -> Affine<T> {
+    fn affine<T: Lanes>(&self, means: &[T], rstds: &[T], affine: Option<(&[T], &[T])>) -> Affine<T> {
         Affine {
             mean: self.tile(|c| means[self.group_of(c)]),
             scale: self.tile(|c| {
@@ -203,32 +204,39 @@ impl Shape {
 }
 
 /// The gradient before the activation, `dz`, into `dx`, and its sums: `sums += dz`, `products += dz (x - mean)`.
-struct Inner<'a, T, F> {
+struct Inner<'a, T> {
     x: &'a [T],
     grad: &'a [T],
     dx: &'a mut [T],
     affine: &'a Affine<T>,
     sums: &'a mut [f64],
     products: &'a mut [f64],
-    /// The activation's derivative.
-    d: F,
+    activation: Activation,
 }
 
-impl<T: Element, F: Fn(T) -> T> NullaryFnOnce for Inner<'_, T, F> {
+impl<T: Lanes> WithSimd for Inner<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn call(self) {
-        let Affine { mean, scale, offset } = self.affine;
-        let row = mean.len();
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.activation {
+            Activation::None => self.rows(simd, |grad, _| grad),
+            Activation::Silu => self.rows(simd, |grad, z| T::times(simd, grad, T::silu_slope(simd, z))),
+        }
+    }
+}
+
+impl<T: Lanes> Inner<'_, T> {
+    #[inline(always)]
+    fn rows<S: Simd>(self, simd: S, f: impl Fn(T::V<S>, T::V<S>) -> T::V<S>) {
+        let row = self.affine.mean.len();
         for ((x, grad), dx) in self.x.chunks(row).zip(self.grad.chunks(row)).zip(self.dx.chunks_mut(row)) {
             // Two loops, so that the sums in `f64` do not halve the vectors of the first.
-            for (((((dx, &x), &grad), &mean), &scale), &offset) in dx.iter_mut().zip(x).zip(grad).zip(mean).zip(scale).zip(offset)
-            {
-                *dx = grad * (self.d)((x - mean) * scale + offset);
+            for i in (0..x.len()).step_by(width::<S, T>()) {
+                let z = self.affine.at(simd, i, part(simd, x, i));
+                put(simd, dx, i, f(part(simd, grad, i), z));
             }
-            for ((((&dz, &x), &mean), sum), product) in
-                dx.iter().zip(x).zip(mean).zip(self.sums.iter_mut()).zip(self.products.iter_mut())
-            {
+            let sums = self.sums.iter_mut().zip(self.products.iter_mut());
+            for (((&dz, &x), &mean), (sum, product)) in dx.iter().zip(x).zip(&self.affine.mean).zip(sums) {
                 *sum += dz.wide();
                 *product += (dz * (x - mean)).wide();
             }
@@ -261,21 +269,10 @@ impl<T: Element> NullaryFnOnce for Outer<'_, T> {
     }
 }
 
-#[inline(always)]
-fn one<T: Element>(_: T) -> T {
-    T::ONE
-}
-
-#[inline(always)]
-fn silu_derivative<T: Element>(z: T) -> T {
-    let s = z.sigmoid();
-    s * (T::ONE + z * (T::ONE - s))
-}
-
 /// Writes `dx`; `sums` (`[batch, 2, channels]`) gets each image's `Σ dz` and `Σ dz x̂`, from which the gradients of `beta`
 /// and `gamma` follow.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn backward<T: Element>(
+pub(super) fn backward<T: Lanes>(
     s: Shape,
     x: &[T],
     affine: Option<(&[T], &[T])>,
@@ -302,10 +299,7 @@ pub(super) fn backward<T: Element>(
             let mut dx = parts[i].lock().expect("each piece is used once");
             let range = i * piece..i * piece + dx.len();
             let (x, grad, dx, affine) = (&x[range.clone()], &grad[range], &mut **dx, &affine);
-            match activation {
-                Activation::None => simd::widest(Inner { x, grad, dx, affine, sums, products, d: one }),
-                Activation::Silu => simd::widest(Inner { x, grad, dx, affine, sums, products, d: silu_derivative }),
-            }
+            dispatch(Inner { x, grad, dx, affine, sums, products, activation });
         });
         drop(parts);
         let rstd = |c: usize| rstds[s.group_of(c)].wide();
