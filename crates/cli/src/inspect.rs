@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use fokker_models::Classifier;
+use fokker_models::checkpoint::Checkpoint;
 use fokker_nn::Module;
-use fokker_train::{RunDirectory, load_model};
+use fokker_train::{RunDirectory, TrainedFeatures, load_model};
 
 use crate::failure::Failure;
 use crate::print;
@@ -14,7 +16,7 @@ use crate::progress::duration;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker inspect runs/glyphs\n  fokker inspect runs/glyphs/model.safetensors --json")]
 pub(crate) struct Inspect {
-    /// A run's folder, or a model's or checkpoint's .safetensors file.
+    /// A run's folder, or a model's, checkpoint's or features' .safetensors file.
     path: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -23,6 +25,9 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.path.is_file() && Classifier::is_in(&Checkpoint::read(&self.path)?) {
+            return self.features();
+        }
         let run = if self.path.is_dir() { Some(RunDirectory::open(&self.path)?) } else { None };
         let file = run.as_ref().map_or_else(|| self.path.clone(), |r| r.file("model.safetensors"));
         let model = if run.is_some() && !file.exists() { None } else { Some(load_model(&file)?) };
@@ -67,6 +72,23 @@ impl Inspect {
                 lines.extend(table.iter().map(|(path, t)| format!("  {path:width$}  {:>9}  {:?}", t.len(), t.shape())));
             }
         }
+        print::answer(lines.join("\n"))
+    }
+
+    fn features(&self) -> Result<(), Failure> {
+        let features = TrainedFeatures::load(&self.path)?;
+        let network = features.classifier();
+        if self.json {
+            let value = serde_json::json!({
+                "features": features.learned(),
+                "sha256": features.id(),
+                "classifier": network.config,
+                "parameters": network.parameter_count(),
+            });
+            return print::answer(format_args!("{value:#}"));
+        }
+        let mut lines = crate::features::describe(&features);
+        lines.push(format!("parameters: {}", network.parameter_count()));
         print::answer(lines.join("\n"))
     }
 }

@@ -4,6 +4,7 @@ mod completions;
 mod density;
 mod encode;
 mod failure;
+mod features;
 mod fit_grid;
 mod inspect;
 mod interpolate;
@@ -56,11 +57,13 @@ enum Command {
     Likelihood(likelihood::Likelihood),
     /// Fit the times of a solver with few steps to a model.
     FitGrid(fit_grid::FitGrid),
+    /// Train a feature space for metrics of images, or take images there.
+    Features(features::Features),
     /// Draw a picture of a data set.
     Preview(preview::Preview),
     /// List recipes, data sets, processes, networks, solvers or time grids.
     List(list::List),
-    /// Describe a run or a model's file: configuration, progress, parameters.
+    /// Describe a run, a model's file or a file of features: configuration, progress, parameters.
     Inspect(inspect::Inspect),
     /// Print a recipe, to make one of your own.
     Recipes(recipes::Recipes),
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
             Command::Interpolate(command) => command.run(),
             Command::Likelihood(command) => command.run(),
             Command::FitGrid(command) => command.run(),
+            Command::Features(command) => command.run(),
             Command::Preview(command) => command.run(),
             Command::List(command) => command.run(),
             Command::Inspect(command) => command.run(),

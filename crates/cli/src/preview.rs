@@ -1,6 +1,6 @@
 //! `fokker preview`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fokker_data::DataConfig;
@@ -9,6 +9,20 @@ use fokker_train::{RunConfig, SampleSection};
 use crate::failure::Failure;
 use crate::train::data_path;
 use crate::{print, sample};
+
+/// The data that a recipe, a TOML file or the kind of a generated set names, with another `data.path` if one is given; and whether half
+/// of the images are to be mirrored.
+pub(crate) fn data_config(source: &str, path: Option<&Path>) -> Result<(DataConfig, bool), Failure> {
+    let generated = DataConfig::generated().into_iter().find(|d| d.kind() == source);
+    match generated {
+        Some(data) if path.is_none() => Ok((data, false)),
+        _ => {
+            let path = path.map(data_path).transpose()?;
+            let config = RunConfig::load(source, &path.into_iter().collect::<Vec<_>>())?;
+            Ok((config.data, config.loader.flip))
+        }
+    }
+}
 
 #[derive(Args)]
 #[command(
@@ -33,15 +47,7 @@ impl Preview {
         if self.out.extension().and_then(|e| e.to_str()) != Some("png") {
             return Err(Failure::usage(format!("--out {}: expected a file ending in .png", self.out.display())));
         }
-        let generated = DataConfig::generated().into_iter().find(|d| d.kind() == self.source);
-        let data = match generated {
-            Some(data) if self.data.is_none() => data,
-            _ => {
-                let path = self.data.as_deref().map(data_path).transpose()?;
-                RunConfig::load(&self.source, &path.into_iter().collect::<Vec<_>>())?.data
-            }
-        };
-        let set = data.open(".".as_ref())?;
+        let set = data_config(&self.source, self.data.as_deref())?.0.open(".".as_ref())?;
         let default = if set.sample_shape().len() == 3 { 100 } else { 10_000 };
         let wanted = self.count.map_or(default, std::num::NonZeroUsize::get);
         if wanted > SampleSection::MOST {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fokker_data::sets::{Array, Idx, Images, Split};
+use fokker_data::sets::{Array, Idx, Images};
 use fokker_data::{Batch, DataConfig, Dataset};
 use fokker_models::DiffusionModel;
 use fokker_tensor::Tensor;
@@ -126,15 +126,11 @@ fn fits(set: &dyn Dataset, model: &DiffusionModel) -> Result<(), Failure> {
 }
 
 /// What a run's data set keeps apart, or the set itself if its rows have no end.
-fn test_set(data: &DataConfig) -> Result<Box<dyn Dataset>, Failure> {
-    let config = match data.clone() {
-        DataConfig::Idx(idx) if idx.path.is_some() => DataConfig::Idx(Idx { split: Split::Test, ..idx }),
-        DataConfig::Cifar10(cifar) => DataConfig::Cifar10(fokker_data::sets::Cifar10 { split: Split::Test, ..cifar }),
-        other => other,
-    };
-    let set = config.open(".".as_ref())?;
-    if config == *data && !set.is_unlimited() {
-        let message = format!("DATA test: the run's data `{}` has no part that is kept apart; name a file", data.kind());
+pub(crate) fn test_set(data: &DataConfig) -> Result<Box<dyn Dataset>, Failure> {
+    let test = data.test_split();
+    let set = test.as_ref().unwrap_or(data).open(".".as_ref())?;
+    if test.is_none() && !set.is_unlimited() {
+        let message = format!("the `{}` data have no part that is kept apart for tests; name a file", data.kind());
         return Err(Failure::usage(message));
     }
     Ok(set)

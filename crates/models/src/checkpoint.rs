@@ -75,7 +75,19 @@ impl Checkpoint {
     /// If there is none. `file` is for the message.
     pub fn text(&self, key: &str, file: &Path) -> Result<&str, ModelError> {
         let found = self.metadata.get(key).map(String::as_str);
-        found.ok_or_else(|| ModelError::file(file, format!("no `{key}` in the metadata: not a file that fokker wrote")))
+        found.ok_or_else(|| ModelError::file(file, format!("no `{key}` in the metadata: this is {}", self.kind())))
+    }
+
+    /// What the metadata say this is, for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        // The first that is there: a run's checkpoint says what its model is, too.
+        let kinds = [
+            ("fokker.run", "a run's checkpoint"),
+            ("fokker.model", "a diffusion model"),
+            ("fokker.classifier", "a classifier of images"),
+        ];
+        let found = kinds.iter().find(|(key, _)| self.metadata.contains_key(*key));
+        found.map_or("a file that fokker did not write", |(_, kind)| kind)
     }
 
     /// The file's content: the same bytes for the same tensors and strings. Write it through a temporary file

@@ -1,4 +1,4 @@
-//! Score networks, and the diffusion models made of them.
+//! Score networks, the diffusion models made of them, and a classifier of images.
 //!
 //! A [`DiffusionModel`] is a network together with the process it was trained under and its preconditioning: a
 //! [`Denoiser`](fokker_sde::Denoiser) that solvers can sample from. Its file is a `.safetensors` with the configuration in the
@@ -29,12 +29,14 @@
 //! ```
 
 pub mod checkpoint;
+mod classifier;
 mod diffusion;
 mod error;
 mod mlp;
 mod network;
 mod unet;
 
+pub use classifier::{Classifier, ClassifierConfig};
 pub use diffusion::{DiffusionModel, ModelConfig};
 pub use error::ModelError;
 pub use mlp::{Mlp, MlpConfig};

@@ -18,6 +18,7 @@
 
 mod config;
 mod error;
+mod features;
 mod objective;
 mod recipes;
 mod run;
@@ -28,6 +29,7 @@ mod variance;
 
 pub use config::{DataSection, EmaSection, ModelSection, RunConfig, SampleSection, TrainSection, override_sampler};
 pub use error::TrainError;
+pub use features::{FEATURES_VERSION, FeatureStep, FeatureTraining, Learned, Reading, TrainedFeatures, train_features};
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};
 pub use run::{Event, Outcome, Record, RunDirectory, kept_model, load_model, train};

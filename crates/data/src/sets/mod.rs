@@ -87,6 +87,17 @@ impl DataConfig {
         all.filter(|config| !config.reads_files()).collect()
     }
 
+    /// The part of the same files that is kept apart for tests; `None` where there is none. What a generated set is not trained on are
+    /// its rows at and beyond [`len`](Dataset::len).
+    pub fn test_split(&self) -> Option<DataConfig> {
+        let test = match self.clone() {
+            DataConfig::Idx(idx) if idx.path.is_some() => DataConfig::Idx(Idx { split: Split::Test, ..idx }),
+            DataConfig::Cifar10(cifar) => DataConfig::Cifar10(Cifar10 { split: Split::Test, ..cifar }),
+            _ => return None,
+        };
+        (test != *self).then_some(test)
+    }
+
     /// A kind with all its defaults.
     ///
     /// # Errors

@@ -220,6 +220,18 @@ fn values_out_of_range_are_errors_that_name_the_key() {
 }
 
 #[test]
+fn files_with_a_part_for_tests_say_which() {
+    let test = |text: &str| toml::from_str::<DataConfig>(text).unwrap().test_split();
+    for kind in ["idx", "cifar10"] {
+        let expected: DataConfig = toml::from_str(&format!("kind = \"{kind}\"\npath = \"x\"\nsplit = \"test\"")).unwrap();
+        assert_eq!(test(&format!("kind = \"{kind}\"\npath = \"x\"")), Some(expected));
+        assert_eq!(test(&format!("kind = \"{kind}\"\npath = \"x\"\nsplit = \"test\"")), None);
+    }
+    assert_eq!(test("kind = \"idx\"\nimages = \"x\""), None);
+    assert_eq!(test("kind = \"glyphs\""), None);
+}
+
+#[test]
 fn a_missing_file_is_named_with_its_base() {
     for kind in ["cifar10", "images", "array", "idx"] {
         let config: DataConfig = toml::from_str(&format!("kind = \"{kind}\"\npath = \"no/such\"")).unwrap();
