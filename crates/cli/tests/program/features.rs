@@ -59,5 +59,5 @@ fn data_and_files_that_features_cannot_use_are_named() {
     place.refuse(&["features", "extract", "f.safetensors", "x.npy", "--split", "test"], 2, &["kept apart"]);
     place.refuse(&["sample", "f.safetensors", "--out", "y.npy"], 1, &["f.safetensors", "a classifier of images"]);
     write_npy(place.path("nan.npy"), &Tensor::full(&[3, 28, 28, 1], f64::NAN, Dtype::F32)).unwrap();
-    place.refuse(&["features", "extract", "f.safetensors", "nan.npy"], 1, &["nan.npy", "image 0", "finite"]);
+    place.refuse(&["features", "extract", "f.safetensors", "nan.npy"], 1, &["nan.npy", "row 0", "finite"]);
 }
