@@ -5,6 +5,7 @@
 mod bad_data;
 mod bad_input;
 mod bad_runs;
+mod evaluate;
 mod kill;
 mod options;
 mod sampling;
