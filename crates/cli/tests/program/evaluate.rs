@@ -4,7 +4,7 @@ use fokker_data::write_npy;
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde_json::Value;
 
-use crate::support::{Place, TRAINED};
+use crate::support::{Place, TRAINED, train_glyphs};
 
 /// `fokker evaluate` of the trained moons with two solvers, few samples and two seeds.
 fn evaluate(more: &[&str]) -> Vec<String> {
@@ -111,6 +111,27 @@ fn samples_of_a_file_are_judged_by_the_same_ruler() {
     let args: Vec<&str> = args.iter().map(String::as_str).filter(|a| *a != "--json").collect();
     let text = place.succeed(&args[..]);
     assert!(text.contains("sliced w2") && text.contains("euler") && text.lines().any(|line| line.starts_with('*')), "{text}");
+}
+
+#[test]
+fn images_are_judged_by_kernel_distance_and_shown_beside_their_nearest_training_images() {
+    let place = Place::new();
+    place.succeed(&train_glyphs("train.steps=2", &["--set", "data.len=300"]));
+    let base = ["--solvers", "ddim", "--steps", "2", "-n", "12", "--seeds", "1", "--features", "projection:8"];
+    let args = [&["evaluate", "run", "--guidance", "2"][..], &base, &["--out", "report", "--json"]].concat();
+    let found: Value = serde_json::from_str(&place.succeed(&args)).unwrap();
+    let row = &found["rows"][1];
+    // Guidance takes two calls for each answer.
+    assert_eq!((&row["name"], &row["nfe"]), (&"ddim".into(), &4.into()));
+    assert!(row["scores"]["kernel_distance"]["mean"].is_number() && row["scores"]["sliced_wasserstein"].is_null(), "{row}");
+    // Glyphs have classes.
+    let entropy = row["scores"]["class_entropy"]["mean"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&entropy));
+    assert_eq!(found["pareto_objectives"][0], "frechet");
+    let page = String::from_utf8(place.read("report/report.html")).unwrap();
+    assert!(page.contains("Above, samples; below, the training sample nearest to each."));
+    // The data twice, the row, and the pairs.
+    assert_eq!(page.matches("src=\"data:image/png").count(), 4);
 }
 
 #[test]
