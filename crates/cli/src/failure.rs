@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use fokker_data::DataError;
+use fokker_metrics::MetricError;
 use fokker_models::ModelError;
 use fokker_solve::SolveError;
 use fokker_train::TrainError;
@@ -43,6 +44,7 @@ macro_rules! from_errors {
 
 from_errors! {
     DataError: DataError::Config { .. },
+    MetricError: MetricError::Config { .. },
     ModelError: ModelError::Config { .. } | ModelError::Sde(_),
     SolveError: SolveError::Config { .. } | SolveError::Grid(_) | SolveError::Sde(_) | SolveError::Unsupported { .. },
 }
@@ -53,6 +55,7 @@ impl From<TrainError> for Failure {
             TrainError::Data(error) => error.into(),
             TrainError::Model(error) => error.into(),
             TrainError::Solve(error) => error.into(),
+            TrainError::Metric(error) => error.into(),
             TrainError::Config { .. } => Failure::usage(error.to_string()),
             _ => Failure::failed(error.to_string()),
         }

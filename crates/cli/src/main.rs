@@ -1,8 +1,10 @@
 //! `fokker`: train score-based generative models on your data and sample from them.
 
+mod chart;
 mod completions;
 mod density;
 mod encode;
+mod evaluate;
 mod failure;
 mod features;
 mod fit_grid;
@@ -16,6 +18,7 @@ mod preview;
 mod print;
 mod progress;
 mod recipes;
+mod report;
 mod rows;
 mod sample;
 mod train;
@@ -55,6 +58,8 @@ enum Command {
     Interpolate(interpolate::Interpolate),
     /// Compute how likely data are under a model: exact log-densities.
     Likelihood(likelihood::Likelihood),
+    /// Measure every way of sampling a model: quality, coverage and speed.
+    Evaluate(evaluate::Evaluate),
     /// Fit the times of a solver with few steps to a model.
     FitGrid(fit_grid::FitGrid),
     /// Train a feature space for metrics of images, or take images there.
@@ -82,6 +87,7 @@ fn main() -> ExitCode {
             Command::Encode(command) => command.run(),
             Command::Interpolate(command) => command.run(),
             Command::Likelihood(command) => command.run(),
+            Command::Evaluate(command) => command.run(),
             Command::FitGrid(command) => command.run(),
             Command::Features(command) => command.run(),
             Command::Preview(command) => command.run(),

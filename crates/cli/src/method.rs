@@ -1,4 +1,4 @@
-//! Which model is sampled and how: the options that `sample`, `encode`, `fit-grid` and `likelihood` share.
+//! Which model is sampled and how: the options that `sample`, `encode`, `fit-grid`, `likelihood` and `evaluate` share.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use fokker_train::{Classes, Generate, RunConfig, RunDirectory, SampleSection, ke
 use crate::failure::Failure;
 
 /// Which model, and what it computes for.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Which {
     /// A run's folder, or a model's or checkpoint's .safetensors file.
     model: PathBuf,
@@ -39,27 +39,27 @@ pub(crate) struct Method {
     /// from what the model says without the class (for models trained with `objective.label_dropout`), at twice the network
     /// calls [default: the run's].
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    guidance: Option<f64>,
+    pub(crate) guidance: Option<f64>,
     /// A weaker model to guide by, a .safetensors file: the same network trained for less time, for example [default: the run's].
     #[arg(long, value_name = "FILE")]
-    weak: Option<PathBuf>,
+    pub(crate) weak: Option<PathBuf>,
     /// The solver (see `fokker list solvers`) [default: the run's].
     #[arg(long)]
-    solver: Option<String>,
+    pub(crate) solver: Option<String>,
     /// Steps of the solver [default: the run's].
     #[arg(long, value_name = "N")]
-    steps: Option<usize>,
+    pub(crate) steps: Option<usize>,
     /// The time grid (see `fokker list grids`) [default: the run's].
     #[arg(long)]
-    grid: Option<String>,
+    pub(crate) grid: Option<String>,
     /// The process to sample under (see `fokker list sdes`), which need not be the one that the model was trained under: times and
     /// states are translated [default: the run's].
     #[arg(long)]
-    sde: Option<String>,
+    pub(crate) sde: Option<String>,
     /// Change a setting of the sampler, `sample.sampler` in run.toml: `--set solver.eta=0.5`, `--set grid.t_max=10` (may be
     /// repeated).
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub(crate) set: Vec<String>,
 }
 
 /// A model, and how to sample from it.
@@ -74,6 +74,11 @@ pub(crate) struct Opened {
 }
 
 impl Which {
+    /// The model's file.
+    pub(crate) fn file(&self) -> PathBuf {
+        if self.model.is_dir() { self.model.join("model.safetensors") } else { self.model.clone() }
+    }
+
     /// Opens the model, with the run's settings for sampling; `count` is what `-n` says.
     pub(crate) fn open(&self, count: Option<usize>) -> Result<Opened, Failure> {
         self.changed(count, |_| Ok(()))
@@ -164,7 +169,7 @@ impl Method {
 }
 
 /// A number from the command line, if there is one.
-fn set_number(option: &str, value: Option<usize>, target: &mut usize) -> Result<(), Failure> {
+pub(crate) fn set_number(option: &str, value: Option<usize>, target: &mut usize) -> Result<(), Failure> {
     match value {
         Some(0) => return Err(Failure::usage(format!("{option} 0: expected at least 1"))),
         Some(n) if n > SampleSection::MOST => {
@@ -190,6 +195,6 @@ fn classes(text: &str, model: &DiffusionModel) -> Result<Classes, Failure> {
     }
 }
 
-fn unknown(option: &str, name: &str, known: &[&str]) -> Failure {
+pub(crate) fn unknown(option: &str, name: &str, known: &[&str]) -> Failure {
     Failure::usage(format!("{option} {name}: expected one of {}", known.join(", ")))
 }

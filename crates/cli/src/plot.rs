@@ -18,11 +18,8 @@ pub(crate) fn loss_curve(run: &RunDirectory, name: &str) -> Result<(), Failure> 
     if records.len() < 2 {
         return Ok(());
     }
-    register_font();
     let failed = |e: String| Failure::failed(format!("{}: cannot draw the loss curve: {e}", run.path().display()));
-
-    let mut svg = String::new();
-    draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), name, &records).map_err(|e| failed(e.to_string()))?;
+    let svg = loss_svg(name, &records).map_err(failed)?;
     run.write("loss.svg", svg.as_bytes())?;
 
     let mut rgb = vec![0u8; (SIZE.0 * SIZE.1 * 3) as usize];
@@ -30,6 +27,14 @@ pub(crate) fn loss_curve(run: &RunDirectory, name: &str) -> Result<(), Failure> 
     let picture = fokker_data::Picture::new(SIZE.1 as usize, SIZE.0 as usize, 3, rgb);
     picture.save_png(run.file("loss.png"))?;
     Ok(())
+}
+
+/// The loss curve of at least two points.
+pub(crate) fn loss_svg(name: &str, records: &[Record]) -> Result<String, String> {
+    register_font();
+    let mut svg = String::new();
+    draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), name, records).map_err(|e| e.to_string())?;
+    Ok(svg)
 }
 
 /// The font of the PNG; the SVG names a family and uses the reader's.

@@ -56,6 +56,23 @@ impl Source {
 }
 
 impl Rows {
+    /// Those of the data that are named, or that the run was trained on.
+    pub(crate) fn of(data: Option<PathBuf>) -> Rows {
+        Rows { positional: None, data, count: None }
+    }
+
+    /// Whether they can be opened, for data that need not be there.
+    pub(crate) fn there(&self, opened: &Opened) -> bool {
+        self.open(opened.config.as_ref()).is_ok()
+    }
+
+    /// The first samples, up to `count`, or as many as an epoch has where no number is given, with their labels.
+    pub(crate) fn first(&self, opened: &Opened, count: Option<usize>) -> Result<Batch, Failure> {
+        let source = self.open(opened.config.as_ref())?;
+        fits(source.set.as_ref(), &opened.model)?;
+        Ok(source.set.batch(&source.rows(Some(count.unwrap_or(source.set.len()))))?)
+    }
+
     /// The same data, at least so many samples of them.
     pub(crate) fn reading(&self, least: usize) -> Rows {
         Rows { count: Some(self.count.unwrap_or(0).max(least)), ..self.clone() }

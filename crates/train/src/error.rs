@@ -61,6 +61,9 @@ pub enum TrainError {
     /// Sampling failed.
     #[error(transparent)]
     Solve(#[from] fokker_solve::SolveError),
+    /// Samples or data cannot be judged.
+    #[error(transparent)]
+    Metric(#[from] fokker_metrics::MetricError),
 }
 
 impl TrainError {

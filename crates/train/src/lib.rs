@@ -18,6 +18,7 @@
 
 mod config;
 mod error;
+pub mod evaluation;
 mod features;
 mod objective;
 mod recipes;

@@ -5,6 +5,7 @@
 mod bad_data;
 mod bad_input;
 mod bad_runs;
+mod evaluate;
 mod features;
 mod kill;
 mod options;

@@ -1,0 +1,278 @@
+//! The ruler: what samples are compared with, and the scores that come of it.
+//!
+//! ```text
+//! class entropy = −Σ_c p_c ln p_c / ln C,     p_c: the share of samples whose nearest reference vector has class c
+//! duplicates    = 1 − distinct samples / samples
+//! ```
+
+use std::collections::{BTreeMap, HashSet};
+
+use fokker_metrics::{
+    DensityCoverage, Frechet, KernelDistance, Memorisation, MetricError, NearestTraining, PrecisionRecall, SlicedWasserstein,
+};
+use fokker_tensor::Tensor;
+use sha2::{Digest, Sha256};
+
+use super::identity::{absorb, hex};
+use super::space::Features;
+
+/// Scores of one set of samples by name: see [`COLUMNS`].
+pub type Scores = BTreeMap<String, f64>;
+
+/// Which way a score is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// Small values.
+    Lower,
+    /// Large values.
+    Higher,
+    /// Neither: near the data's own value.
+    Data,
+}
+
+/// A score that may be in a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Its name in [`Scores`] and in JSON.
+    pub name: &'static str,
+    /// A heading.
+    pub title: &'static str,
+    /// Which corner of the trilemma it is of.
+    pub corner: &'static str,
+    /// Which way it is better.
+    pub better: Better,
+    /// What it is.
+    pub about: &'static str,
+    /// What it cannot see.
+    pub blind: &'static str,
+}
+
+macro_rules! columns {
+    ($($name:literal, $title:literal, $corner:literal, $better:ident, $about:literal, $blind:literal;)*) => {
+        &[$(Column { name: $name, title: $title, corner: $corner, better: Better::$better, about: $about, blind: $blind }),*]
+    };
+}
+
+/// Every score of quality and of coverage, in the order of tables. Which of them there are depends on the data: see [`Ruler`].
+pub const COLUMNS: &[Column] = columns! {
+    "sliced_wasserstein", "Sliced W2", "quality", Lower,
+    "Wasserstein-2 distance along 512 random directions, in the data's unit (Bonneel et al. 2015).",
+    "In many dimensions a difference along few directions is diluted. Two sets of the data themselves are not at distance 0: see the row `data`.";
+    "frechet", "Fréchet", "quality", Lower,
+    "Squared Fréchet distance between Gaussians of the sets' means and covariances (Heusel et al. 2017); a FID only in Inception's feature space.",
+    "Everything beyond mean and covariance. Biased upwards by an amount that depends on the number of samples: compare at equal numbers only.";
+    "kernel_distance", "Kernel distance", "quality", Lower,
+    "Unbiased squared maximum mean discrepancy with a cubic kernel, over random subsets (Bińkowski et al. 2018).",
+    "Moments beyond the third. May be below 0 by chance.";
+    "precision", "Precision", "quality", Higher,
+    "Share of samples within the data's manifold, balls to the third nearest neighbour (Kynkäänniemi et al. 2019).",
+    "How samples are spread within it: a single good sample, repeated, has precision 1. Two sets of the data do not reach 1.";
+    "recall", "Recall", "coverage", Higher,
+    "Share of the data within the samples' manifold (Kynkäänniemi et al. 2019).",
+    "Weights of modes; one stray sample has a huge ball that covers much. Two sets of the data do not reach 1.";
+    "coverage", "Coverage", "coverage", Higher,
+    "Share of data whose ball to the fifth nearest neighbour holds a sample (Naeem et al. 2020).",
+    "How often a region is sampled, once it is.";
+    "class_entropy", "Class entropy", "coverage", Data,
+    "Entropy of the classes (or modes) of the samples' nearest data, relative to that of equal shares.",
+    "Which class is missing, and diversity within classes. Noise that falls on all classes alike looks diverse.";
+    "duplicates", "Duplicates", "coverage", Lower,
+    "Share of samples that repeat another sample of the set in every bit.",
+    "Copies that differ in one bit.";
+    "nearest_training_ratio", "Neighbour ratio", "memorisation", Data,
+    "Mean ratio of distances to the nearest and the second nearest training vector (Yoon et al. 2023); lower than that of held-out data means copies.",
+    "Copies of training vectors that are there twice, and copies up to a change that the features see.";
+    "memorised", "Memorised", "memorisation", Data,
+    "Share of samples whose ratio is below 1/3 (Yoon et al. 2023).",
+    "As the ratio. In few dimensions much of any fresh data is below 1/3: compare with the row `data`.";
+};
+
+/// Data to compare samples with, in a space of features.
+///
+/// Samples of rank 1 are judged by sliced Wasserstein distance, others (images) by kernel distance; all by the rest of [`COLUMNS`], those of
+/// memorisation where the training set is known, the class entropy where the data have classes.
+pub struct Ruler {
+    features: Features,
+    /// `[N, D]`.
+    reference: Tensor,
+    labels: Option<Vec<u32>>,
+    classes: usize,
+    /// `[T, D]`.
+    training: Option<Tensor>,
+    images: bool,
+}
+
+impl Ruler {
+    /// Of the data `reference`, `[N, ...]`, with their classes if they have any.
+    ///
+    /// # Errors
+    /// If there are too few rows for neighbours, a number is not finite, or all rows are the same.
+    ///
+    /// # Panics
+    /// If labels are not as many as rows.
+    #[track_caller]
+    pub fn new(features: Features, reference: &Tensor, labels: Option<Vec<u32>>) -> Result<Ruler, MetricError> {
+        let images = reference.rank() > 2;
+        let reference = features.of(reference);
+        let rows = reference.dim(0);
+        assert!(labels.as_ref().is_none_or(|labels| labels.len() == rows), "labels of {rows} rows");
+        // What samples are refused for, the data are refused for before any are drawn.
+        DensityCoverage::default().estimate(&reference, &reference)?;
+        let values = reference.to_vec::<f64>();
+        let width = reference.dim(1);
+        if values.chunks(width).all(|row| row == &values[..width]) {
+            return Err(MetricError::Degenerate {
+                what: "the data".into(),
+                found: format!("{rows} times the same vector"),
+                expected: "vectors that differ".into(),
+            });
+        }
+        let classes = labels.as_ref().map_or(0, |labels| labels.iter().max().map_or(0, |&most| most as usize + 1));
+        Ok(Ruler { features, reference, labels: labels.filter(|_| classes > 1), classes, training: None, images })
+    }
+
+    /// The same, with the training set `[T, ...]` to look for copies in.
+    ///
+    /// # Errors
+    /// If a number is not finite, the width is another, or there are fewer than two rows.
+    pub fn with_training(mut self, training: &Tensor) -> Result<Ruler, MetricError> {
+        let training = self.features.of(training);
+        Memorisation::default().estimate(&training, &self.reference.slice(0, 0..1))?;
+        self.training = Some(training);
+        Ok(self)
+    }
+
+    /// The space.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// How many data there are.
+    pub fn count(&self) -> usize {
+        self.reference.dim(0)
+    }
+
+    /// The score that stands for quality where there is to be one.
+    pub fn distance(&self) -> &'static str {
+        if self.images { "frechet" } else { "sliced_wasserstein" }
+    }
+
+    /// Scores of samples `[M, ...]`; directions and subsets follow from the seed.
+    ///
+    /// # Errors
+    /// If there are too few samples, a number is not finite, or the width is another.
+    pub fn measure(&self, x: &Tensor, seed: u64) -> Result<Scores, MetricError> {
+        let (real, generated) = (&self.reference, &self.features.of(x));
+        let mut scores = Scores::new();
+        let mut set = |name: &str, value: f64| scores.insert(name.to_owned(), value);
+        let manifold = PrecisionRecall::default().estimate(real, generated)?;
+        set("precision", manifold.precision);
+        set("recall", manifold.recall);
+        set("coverage", DensityCoverage::default().estimate(real, generated)?.coverage);
+        set("frechet", Frechet {}.estimate(real, generated)?);
+        if self.images {
+            let subsets = KernelDistance { subsets: 10, ..KernelDistance::default() };
+            set("kernel_distance", subsets.estimate(real, generated, seed)?.distance);
+        } else {
+            set("sliced_wasserstein", SlicedWasserstein::default().estimate(real, generated, seed)?.distance);
+        }
+        if let Some(labels) = &self.labels {
+            let nearest = Memorisation::default().estimate(real, generated)?.neighbours;
+            set("class_entropy", entropy(nearest.iter().map(|&row| labels[row]), self.classes));
+        }
+        set("duplicates", duplicates(x));
+        if let Some(training) = &self.training {
+            let found = Memorisation::default().estimate(training, generated)?;
+            set("nearest_training_ratio", found.ratios.iter().sum::<f64>() / found.ratios.len() as f64);
+            set("memorised", found.memorised);
+        }
+        Ok(scores)
+    }
+
+    /// What the training set has nearest to each sample of `[M, ...]`, where it is known.
+    ///
+    /// # Errors
+    /// As [`measure`](Self::measure).
+    pub fn nearest_training(&self, x: &Tensor) -> Result<Option<NearestTraining>, MetricError> {
+        let Some(training) = &self.training else { return Ok(None) };
+        Ok(Some(Memorisation::default().estimate(training, &self.features.of(x))?))
+    }
+
+    /// A hash of everything that scores depend on besides samples and seed.
+    pub fn id(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.features.id());
+        hash.update([u8::from(self.images)]);
+        absorb(&mut hash, &self.reference);
+        for label in self.labels.iter().flatten() {
+            hash.update(label.to_le_bytes());
+        }
+        if let Some(training) = &self.training {
+            absorb(&mut hash, training);
+        }
+        hex(hash)
+    }
+}
+
+/// Relative to that of `classes` equal shares.
+fn entropy(labels: impl Iterator<Item = u32>, classes: usize) -> f64 {
+    let mut counts = vec![0usize; classes];
+    labels.for_each(|label| counts[label as usize] += 1);
+    let total = counts.iter().sum::<usize>() as f64;
+    let shares = counts.iter().filter(|&&n| n > 0).map(|&n| n as f64 / total);
+    (-shares.map(|p| p * p.ln()).sum::<f64>() / (classes as f64).ln()).max(0.0)
+}
+
+fn duplicates(x: &Tensor) -> f64 {
+    let (values, n) = (x.to_vec::<f64>(), x.dim(0));
+    let rows = values.chunks(values.len() / n);
+    let distinct: HashSet<Vec<u64>> = rows.map(|row| row.iter().map(|v| v.to_bits()).collect()).collect();
+    1.0 - distinct.len() as f64 / n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fokker_tensor::{Dtype, Noise};
+
+    fn normal(n: usize, first: u64) -> Tensor {
+        Noise::new(5, 1).normal(&[n, 2], first, 0, Dtype::F32)
+    }
+
+    #[test]
+    fn entropy_is_one_for_equal_shares_and_nothing_for_one_class() {
+        assert!((entropy([0, 1, 2, 3].into_iter(), 4) - 1.0).abs() < 1e-12);
+        assert_eq!(entropy([2, 2, 2].into_iter(), 4), 0.0);
+        assert!((entropy([0, 1, 0, 1].into_iter(), 4) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_collapsed_set_is_seen_by_every_column_of_coverage() {
+        let data = normal(400, 0);
+        let labels = data.to_vec::<f32>().chunks(2).map(|p| u32::from(p[0] > 0.0)).collect();
+        let ruler = Ruler::new(Features::Pixels, &data, Some(labels)).unwrap().with_training(&normal(800, 2000)).unwrap();
+        let good = ruler.measure(&normal(400, 1000), 0).unwrap();
+        let one = &normal(400, 1000) * 0.01;
+        let copies = Tensor::concat(&[&one.slice(0, 0..200), &one.slice(0, 0..200)], 0);
+        // All at a training vector on the right.
+        let collapsed = ruler.measure(&(&copies + 1.0), 0).unwrap();
+        assert!(good["recall"] > 0.7 && collapsed["recall"] < 0.1, "{good:?} {collapsed:?}");
+        assert!(good["coverage"] > 0.9 && collapsed["coverage"] < 0.1);
+        assert!(good["class_entropy"] > 0.95 && collapsed["class_entropy"] == 0.0);
+        assert_eq!((good["duplicates"], collapsed["duplicates"]), (0.0, 0.5));
+        assert!(good["sliced_wasserstein"] < 0.2 && collapsed["sliced_wasserstein"] > 0.5);
+        assert_eq!(good.len(), COLUMNS.len() - 1, "all but the kernel distance, which is for images");
+        assert!(good.keys().all(|name| COLUMNS.iter().any(|column| column.name == name)));
+    }
+
+    #[test]
+    fn data_that_cannot_judge_are_refused_at_once() {
+        let message = |x: &Tensor| Ruler::new(Features::Pixels, x, None).err().unwrap().to_string();
+        assert!(message(&normal(4, 0)).contains("the real set has 4 rows, expected at least 6"), "{}", message(&normal(4, 0)));
+        let constant = Tensor::full(&[20, 2], 1.0, Dtype::F32);
+        assert_eq!(message(&constant), "the data is 20 times the same vector, expected vectors that differ");
+        let ruler = Ruler::new(Features::Pixels, &normal(20, 0), None).unwrap();
+        assert!(ruler.measure(&Tensor::full(&[20, 3], 1.0, Dtype::F32), 0).is_err());
+        assert!(ruler.measure(&Tensor::full(&[20, 2], f64::NAN, Dtype::F32), 0).is_err());
+    }
+}
