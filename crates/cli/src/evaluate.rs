@@ -8,7 +8,7 @@ use fokker_data::{Batch, read_npy};
 use fokker_solve::{Solver, SolverConfig};
 use fokker_tensor::Tensor;
 use fokker_train::evaluation::{COLUMNS, Cache, Evaluation, Features, Row, Ruler, Way, judge, optimal, sha256};
-use fokker_train::{Interval, TrainError};
+use fokker_train::{Interval, TrainError, TrainedFeatures};
 use serde_json::json;
 
 use crate::chart::short;
@@ -51,8 +51,8 @@ pub(crate) struct Evaluate {
     /// Seeds, from --seed on: what the intervals come from.
     #[arg(long, value_name = "K", default_value_t = 3)]
     seeds: usize,
-    /// The space that samples are compared in: `pixels` (the numbers as they are), or `projection` or `projection:WIDTH` (random linear maps
-    /// to 64 numbers, or as many as you say).
+    /// The space that samples are compared in: `pixels` (the numbers as they are), `projection` or `projection:WIDTH` (random linear maps
+    /// to 64 numbers, or as many as you say), or a file of `fokker features train` (what tells classes of images apart).
     #[arg(long, value_name = "SPACE", default_value = "pixels")]
     features: String,
     /// The data to compare with: `test` (what the run's data set keeps apart; of a generated one what it was not trained on), `train`, or a
@@ -288,6 +288,9 @@ impl Evaluate {
 
 /// The features that an option names.
 fn features(text: &str) -> Result<Features, Failure> {
+    if text.ends_with(".safetensors") {
+        return Ok(Features::Trained(Box::new(TrainedFeatures::load(text.as_ref())?)));
+    }
     let width = match text.split_once(':') {
         None if text == "pixels" => return Ok(Features::Pixels),
         None if text == "projection" => Some(PROJECTED),
@@ -296,7 +299,8 @@ fn features(text: &str) -> Result<Features, Failure> {
     };
     let width = width.ok_or_else(|| {
         Failure::usage(format!(
-            "--features {text}: expected pixels, projection, or projection:WIDTH with a WIDTH from 1 to 65536"
+            "--features {text}: expected pixels, projection, projection:WIDTH with a WIDTH from 1 to 65536, or a .safetensors file of \
+             `fokker features train`"
         ))
     })?;
     Ok(Features::Projection { width, seed: 0 })

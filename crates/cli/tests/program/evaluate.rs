@@ -132,6 +132,15 @@ fn images_are_judged_by_kernel_distance_and_shown_beside_their_nearest_training_
     assert!(page.contains("Above, samples; below, the training sample nearest to each."));
     // The data twice, the row, and the pairs.
     assert_eq!(page.matches("src=\"data:image/png").count(), 4);
+
+    // In a learned space, whose name is the hash of its file.
+    place.succeed(&["features", "train", "glyphs", "--steps", "1", "--out", "f.safetensors"]);
+    let learned = ["evaluate", "run", "--solvers", "ddim", "--steps", "2", "-n", "12", "--seeds", "1", "--json", "--features"];
+    let found: Value = serde_json::from_str(&place.succeed(&[&learned[..], &["f.safetensors"]].concat())).unwrap();
+    assert!(found["features"].as_str().unwrap().strip_prefix("trained-").is_some_and(|hash| hash.len() == 64), "{found}");
+    assert!(found["rows"][1]["scores"]["frechet"]["mean"].is_number(), "{found}");
+    place.refuse(&[&learned[..], &["none.safetensors"]].concat(), 1, &["none.safetensors"]);
+    place.refuse(&[&learned[..], &["run/model.safetensors"]].concat(), 1, &["model.safetensors", "a diffusion model"]);
 }
 
 #[test]

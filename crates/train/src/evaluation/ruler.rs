@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::identity::{absorb, hex};
 use super::space::Features;
+use crate::error::TrainError;
 
 /// Scores of one set of samples by name: see [`COLUMNS`].
 pub type Scores = BTreeMap<String, f64>;
@@ -111,9 +112,9 @@ impl Ruler {
     /// # Panics
     /// If labels are not as many as rows.
     #[track_caller]
-    pub fn new(features: Features, reference: &Tensor, labels: Option<Vec<u32>>) -> Result<Ruler, MetricError> {
+    pub fn new(features: Features, reference: &Tensor, labels: Option<Vec<u32>>) -> Result<Ruler, TrainError> {
         let images = reference.rank() > 2;
-        let reference = features.of(reference);
+        let reference = features.of(reference)?;
         let rows = reference.dim(0);
         assert!(labels.as_ref().is_none_or(|labels| labels.len() == rows), "labels of {rows} rows");
         // What samples are refused for, the data are refused for before any are drawn.
@@ -125,7 +126,8 @@ impl Ruler {
                 what: "the data".into(),
                 found: format!("{rows} times the same vector"),
                 expected: "vectors that differ".into(),
-            });
+            }
+            .into());
         }
         let classes = labels.as_ref().map_or(0, |labels| labels.iter().max().map_or(0, |&most| most as usize + 1));
         Ok(Ruler { features, reference, labels: labels.filter(|_| classes > 1), classes, training: None, images })
@@ -135,8 +137,8 @@ impl Ruler {
     ///
     /// # Errors
     /// If a number is not finite, the width is another, or there are fewer than two rows.
-    pub fn with_training(mut self, training: &Tensor) -> Result<Ruler, MetricError> {
-        let training = self.features.of(training);
+    pub fn with_training(mut self, training: &Tensor) -> Result<Ruler, TrainError> {
+        let training = self.features.of(training)?;
         Memorisation::default().estimate(&training, &self.reference.slice(0, 0..1))?;
         self.training = Some(training);
         Ok(self)
@@ -161,8 +163,8 @@ impl Ruler {
     ///
     /// # Errors
     /// If there are too few samples, a number is not finite, or the width is another.
-    pub fn measure(&self, x: &Tensor, seed: u64) -> Result<Scores, MetricError> {
-        let (real, generated) = (&self.reference, &self.features.of(x));
+    pub fn measure(&self, x: &Tensor, seed: u64) -> Result<Scores, TrainError> {
+        let (real, generated) = (&self.reference, &self.features.of(x)?);
         let mut scores = Scores::new();
         let mut set = |name: &str, value: f64| scores.insert(name.to_owned(), value);
         let manifold = PrecisionRecall::default().estimate(real, generated)?;
@@ -193,9 +195,9 @@ impl Ruler {
     ///
     /// # Errors
     /// As [`measure`](Self::measure).
-    pub fn nearest_training(&self, x: &Tensor) -> Result<Option<NearestTraining>, MetricError> {
+    pub fn nearest_training(&self, x: &Tensor) -> Result<Option<NearestTraining>, TrainError> {
         let Some(training) = &self.training else { return Ok(None) };
-        Ok(Some(Memorisation::default().estimate(training, &self.features.of(x))?))
+        Ok(Some(Memorisation::default().estimate(training, &self.features.of(x)?)?))
     }
 
     /// A hash of everything that scores depend on besides samples and seed.

@@ -1,14 +1,15 @@
 //! The space in which samples and data are compared.
 
 use fokker_tensor::{Noise, Tensor};
-use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::features::TrainedFeatures;
 
 /// The stream of random projections.
 const STREAM: u64 = 0x7261_0011;
 
 /// What is made of a sample before it is compared with others.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub enum Features {
     /// Its numbers as they are: distances are those of data space, which for images see brightness and position more than content.
     #[default]
@@ -21,25 +22,31 @@ pub enum Features {
         /// Seed of the map.
         seed: u64,
     },
+    /// The last hidden layer of a classifier that was trained for this: of images, what tells classes apart.
+    Trained(Box<TrainedFeatures>),
 }
 
 impl Features {
     /// Features `[N, D]` of samples `[N, ...]`, in their type.
     ///
+    /// # Errors
+    /// If trained features are of images of another shape, or one of these has a number that is not finite.
+    ///
     /// # Panics
     /// If there are no samples, or a projection has no width.
     #[track_caller]
-    pub fn of(&self, x: &Tensor) -> Tensor {
+    pub fn of(&self, x: &Tensor) -> Result<Tensor, TrainError> {
         assert!(x.rank() > 0 && !x.is_empty(), "features of samples of shape {:?}", x.shape());
         let flat = x.reshape(&[x.dim(0), x.len() / x.dim(0)]);
-        match *self {
+        Ok(match *self {
             Features::Pixels => flat,
+            Features::Trained(ref features) => features.of(x)?.to(x.dtype()),
             Features::Projection { width, seed } => {
                 assert!(width > 0, "a projection to no numbers");
                 let map = Noise::new(seed, STREAM).normal(&[flat.dim(1), width], 0, 0, x.dtype());
                 &flat.matmul(&map) * (width as f64).sqrt().recip()
             }
-        }
+        })
     }
 
     /// A name that is the same for the same features only.
@@ -47,6 +54,7 @@ impl Features {
         match self {
             Features::Pixels => "pixels".to_owned(),
             Features::Projection { width, seed } => format!("projection-{width}-{seed}"),
+            Features::Trained(features) => format!("trained-{}", features.id()),
         }
     }
 }
@@ -59,7 +67,7 @@ mod tests {
     #[test]
     fn pixels_are_the_numbers_in_a_row() {
         let x = Noise::new(0, 1).normal(&[3, 2, 2, 1], 0, 0, Dtype::F32);
-        let found = Features::Pixels.of(&x);
+        let found = Features::Pixels.of(&x).unwrap();
         assert_eq!(found.shape(), [3, 4]);
         assert_eq!(found.to_vec::<f32>(), x.to_vec::<f32>());
     }
@@ -68,12 +76,12 @@ mod tests {
     fn a_projection_keeps_squared_lengths_on_average_and_depends_on_its_seed_alone() {
         let x = Noise::new(0, 1).normal(&[200, 60], 0, 0, Dtype::F64);
         let features = Features::Projection { width: 40, seed: 3 };
-        let y = features.of(&x);
+        let y = features.of(&x).unwrap();
         let square = |x: &Tensor| x.to_vec::<f64>().iter().map(|v| v * v).sum::<f64>();
         // 40 directions in 60 dimensions: the ratio's standard deviation is below √(2/40/60).
         assert!((square(&y) / square(&x) - 1.0).abs() < 0.1, "{}", square(&y) / square(&x));
-        assert_eq!(features.of(&x.slice(0, 5..6)).shape(), [1, 40]);
-        assert_ne!(Features::Projection { width: 40, seed: 4 }.of(&x).to_vec::<f64>(), y.to_vec::<f64>());
+        assert_eq!(features.of(&x.slice(0, 5..6)).unwrap().shape(), [1, 40]);
+        assert_ne!(Features::Projection { width: 40, seed: 4 }.of(&x).unwrap().to_vec::<f64>(), y.to_vec::<f64>());
         assert_ne!(Features::Projection { width: 40, seed: 4 }.id(), features.id());
     }
 }
