@@ -3,7 +3,7 @@
 //! Eigenvalues: Householder's reduction to a tridiagonal matrix, then QR steps with Wilkinson's shift (Golub & Van Loan, "Matrix
 //! computations", algorithms 8.3.1–8.3.3). No eigenvectors: no metric needs them. In each step of the reduction the rank-2 change of the step
 //! before and the product with the new reflection's vector share one pass over the matrix, row by row, so that rows go to threads and bits do
-//! not depend on how many there are. `4/3 n³` operations, some seconds for `n = 2048`.
+//! not depend on how many there are. `4/3 n³` operations.
 //!
 //! Factors: Cholesky's with pivoting (ibid., section 4.2.8): `S = L Lᵀ` with `L` of as many columns as the rank.
 

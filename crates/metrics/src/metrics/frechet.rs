@@ -24,7 +24,7 @@ use crate::vectors::Vectors;
 /// - **Sample size**: well above `D`: the custom for `D = 2048` is 50,000. With fewer samples than features covariances are singular; the value is
 ///   still that of the formula, to about `10⁻⁶` of the trace, but the bias is large.
 /// - **Cannot see**: anything beyond the first two moments.
-/// - **Cost**: `(N + M) D² + 5 D³`, some seconds for `D = 2048`; memory `40 D²` bytes.
+/// - **Cost**: `(N + M) D² + 5 D³`; memory `40 D²` bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Frechet {}

@@ -21,7 +21,7 @@ use crate::vectors::Vectors;
 /// - **Bias**: upwards, by about `N^(−1/D)` for `D > 4` (Weed & Bach 2019): two sets of one law are far apart in high dimensions. Compare
 ///   with two real sets of the same size.
 /// - **Cannot see**: anything of that scale.
-/// - **Cost**: `N² D`, and up to `N³` for the assignment: about a second for 2,000; memory `8 N²` bytes, 32 MB for 2,000.
+/// - **Cost**: `N² D`, and up to `N³` for the assignment; memory `8 N²` bytes, 32 MB for 2,000.
 ///
 /// As one metric of the list it takes `points` random rows of each set where there are more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
