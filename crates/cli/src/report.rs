@@ -363,7 +363,7 @@ impl Report<'_> {
             ("model", self.model_file.display().to_string()),
             ("model's SHA-256", e.model_id.clone()),
             ("features", e.ruler.features().id()),
-            ("hash of data and features", e.ruler.id()),
+            ("hash of data and features", e.ruler.id().to_owned()),
             (
                 "samples",
                 format!("{} for each of seeds {} to {}", e.request.count, e.request.seed, e.request.seed + e.seeds as u64 - 1),

@@ -1,9 +1,10 @@
 //! What the 2-D densities share: points drawn from a seed.
 
 use crate::dataset::{Batch, Dataset};
-use crate::draws::{Draws, stream};
+use crate::draws::Draws;
 use crate::error::DataError;
 use fokker_tensor::Tensor;
+use fokker_tensor::noise::stream;
 
 /// The nominal number of rows of a generated set.
 pub(crate) const EPOCH: usize = 50_000;

@@ -5,18 +5,6 @@ use fokker_tensor::noise::PhiloxRng;
 use ndarray_rand::rand::RngCore;
 use ndarray_rand::rand_distr::{Distribution, StandardNormal};
 
-/// The noise stream of a name: its first eight bytes, so that no two uses share numbers by accident.
-pub(crate) const fn stream(name: &str) -> u64 {
-    let bytes = name.as_bytes();
-    let mut key = 0;
-    let mut i = 0;
-    while i < 8 {
-        key = (key << 8) | if i < bytes.len() { bytes[i] as u64 } else { 0 };
-        i += 1;
-    }
-    key
-}
-
 /// A sequence of numbers that belongs to one sample.
 pub(crate) struct Draws(PhiloxRng);
 
@@ -36,9 +24,9 @@ impl Draws {
         low + (high - low) * self.uniform()
     }
 
-    /// Uniform in `0..n`. The high half of a 64×64-bit product: its bias is below `n / 2^64`.
+    /// Uniform in `0..n`.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
+        self.0.below(n)
     }
 
     /// `N(0, 1)`.

@@ -7,10 +7,11 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Batch, Dataset};
-use crate::draws::{Draws, stream};
+use crate::draws::Draws;
 use crate::error::DataError;
 use crate::order::Order;
 use fokker_tensor::Tensor;
+use fokker_tensor::noise::stream;
 
 /// How a data set is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! The order in which rows are visited.
 
-use crate::draws::{Draws, stream};
+use fokker_tensor::noise::stream;
+
+use crate::draws::Draws;
 
 /// The row at each position of an endless pass over a data set: epoch after epoch, each in its own order.
 ///

@@ -1,19 +1,6 @@
 //! Keyed draws of rows: every permutation and subset is a function of (seed, stream, number).
 
 use fokker_tensor::Noise;
-use ndarray_rand::rand::RngCore;
-
-/// The stream of a metric's random numbers: the first eight bytes of its name.
-pub(crate) const fn stream(name: &str) -> u64 {
-    let bytes = name.as_bytes();
-    let mut key = 0;
-    let mut i = 0;
-    while i < 8 {
-        key = (key << 8) | if i < bytes.len() { bytes[i] as u64 } else { 0 };
-        i += 1;
-    }
-    key
-}
 
 /// `count` different numbers of `0..n` in random order, the draw of this number: the first steps of a Fisher–Yates shuffle.
 pub(crate) fn subset(noise: Noise, number: u64, n: usize, count: usize) -> Vec<usize> {
@@ -21,9 +8,7 @@ pub(crate) fn subset(noise: Noise, number: u64, n: usize, count: usize) -> Vec<u
     let mut rng = noise.rng(number, 0);
     let mut all: Vec<usize> = (0..n).collect();
     for i in 0..count {
-        // The high half of a 64×64-bit product: its bias is below n / 2^64.
-        let below = ((u128::from(rng.next_u64()) * (n - i) as u128) >> 64) as usize;
-        all.swap(i, i + below);
+        all.swap(i, i + rng.below(n - i));
     }
     all.truncate(count);
     all

@@ -22,9 +22,9 @@ use fokker_models::{Classifier, ClassifierConfig, ModelError};
 use fokker_nn::{Adam, AdamConfig, Ema, EmaConfig, Schedule, value_and_grad};
 use fokker_tensor::{Dtype, Tensor};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
+use crate::evaluation::sha256;
 use parts::{Part, Parts};
 
 /// The version of the feature space that a file says it is of: another network or other preparation of images is another version.
@@ -276,7 +276,7 @@ fn at_once(classifier: &Classifier) -> usize {
 impl TrainedFeatures {
     fn new(classifier: Classifier, learned: Learned) -> Result<TrainedFeatures, TrainError> {
         let mut features = TrainedFeatures { classifier, learned, id: String::new() };
-        features.id = hash(&features.to_bytes()?);
+        features.id = sha256(&features.to_bytes()?);
         Ok(features)
     }
 
@@ -305,7 +305,7 @@ impl TrainedFeatures {
             let problem = format!("features of version {found}, expected {FEATURES_VERSION}; train them with this program");
             return Err(TrainError::file(file, problem));
         }
-        Ok(TrainedFeatures { classifier, learned, id: hash(bytes) })
+        Ok(TrainedFeatures { classifier, learned, id: sha256(bytes) })
     }
 
     /// Reads a file that `fokker features train` wrote.
@@ -386,8 +386,4 @@ impl TrainedFeatures {
     pub fn probabilities(&self, features: &Tensor) -> Tensor {
         self.classifier.logits(&features.to(Dtype::F32)).softmax()
     }
-}
-
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

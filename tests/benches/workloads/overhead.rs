@@ -13,6 +13,8 @@ use fokker_solve::{GridConfig, Karras, Kind, Sampler, Solver, SolverConfig};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::compare::median;
+
 const SHAPE: [usize; 4] = [64, 32, 32, 3];
 /// Moves of a trajectory.
 const MOVES: usize = 12;
@@ -78,11 +80,6 @@ pub(crate) struct Overhead {
     passes_per_draw: f64,
     passes_per_check: f64,
     solvers: Vec<Cost>,
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {

@@ -4,11 +4,11 @@
 //! D² = 2 E|X − Y| − E|X − X'| − E|Y − Y'| ≥ 0,     0 only for equal laws
 //! ```
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::draws::stream;
 use crate::error::MetricError;
 use crate::pairs::Form;
 use crate::two_sample::{Sums, kernel_sums, p_value, two_of_each};

@@ -4,11 +4,12 @@
 //! KID = E k(x, x') + E k(y, y') − 2 E k(x, y),     k(x, y) = (x·y/D + 1)³
 //! ```
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::draws::{stream, subset};
+use crate::draws::subset;
 use crate::error::MetricError;
 use crate::pairs::Form;
 use crate::two_sample::{Sums, kernel_sums, two_of_each};

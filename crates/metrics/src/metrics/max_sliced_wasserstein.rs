@@ -7,11 +7,11 @@
 //! The best of random directions, the direction of the difference of means and each axis' are improved by gradient ascent on the sphere:
 //! with the sorted coupling held, `∇_θ W_p^p = Σ mass p |d|^{p−1} sign(d) (x_i − y_j)`, `d = θ·(x_i − y_j)`; a step is kept only if it improves.
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::draws::stream;
 use crate::error::MetricError;
 use crate::line::{along, check_order, directions, gradient, normalise};
 use crate::pairs::dot;

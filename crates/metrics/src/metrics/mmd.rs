@@ -4,11 +4,11 @@
 //! MMD² = E k(x, x') + E k(y, y') − 2 E k(x, y),     k(x, y) = exp(−|x − y|²/(2 h²))
 //! ```
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::draws::stream;
 use crate::error::MetricError;
 use crate::pairs::Form;
 use crate::two_sample::{Sums, kernel_sums, median_distance, p_value, two_of_each};

@@ -4,12 +4,12 @@
 //! score(z) = #{real among the k nearest learnt vectors} − k/2,     accuracy over held-out vectors
 //! ```
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
 use crate::classifier::{Split, TwoSampleAccuracy};
-use crate::draws::stream;
 use crate::error::MetricError;
 use crate::nearest::Nearest;
 use crate::vectors::Vectors;

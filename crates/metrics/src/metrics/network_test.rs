@@ -6,13 +6,14 @@
 //!
 //! The network is six tensors and a dozen of the tensor crate's operations, so this crate needs no layers of another.
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::update::{AdamStep, adam};
 use fokker_tensor::{Dtype, Noise, Tensor, grad};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
 use crate::classifier::{Split, TwoSampleAccuracy};
-use crate::draws::{permutation, stream};
+use crate::draws::permutation;
 use crate::error::MetricError;
 use crate::vectors::Vectors;
 

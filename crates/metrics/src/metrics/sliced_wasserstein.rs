@@ -4,11 +4,11 @@
 //! SW_p^p = E_θ W_p^p(θ·X, θ·Y),     θ uniform on the sphere;     on a line W_p^p = ∫₀¹ |F_X⁻¹ − F_Y⁻¹|^p
 //! ```
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::draws::stream;
 use crate::error::MetricError;
 use crate::line::{along, check_directions, check_order, directions};
 use crate::vectors::Vectors;

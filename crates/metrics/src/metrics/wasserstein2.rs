@@ -4,12 +4,13 @@
 //! W_2² = min_π 1/N Σ_i |x_i − y_{π(i)}|²     over permutations π
 //! ```
 
+use fokker_tensor::noise::stream;
 use fokker_tensor::{Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
 use crate::assignment::assign;
-use crate::draws::{stream, subset};
+use crate::draws::subset;
 use crate::error::MetricError;
 use crate::pairs::{Form, Pairs};
 use crate::vectors::Vectors;

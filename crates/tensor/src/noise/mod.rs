@@ -27,6 +27,18 @@ pub struct Noise {
     pub stream: u64,
 }
 
+/// The stream of a name: its first eight bytes, so that no two uses share numbers by accident.
+pub const fn stream(name: &str) -> u64 {
+    let bytes = name.as_bytes();
+    let mut key = 0;
+    let mut i = 0;
+    while i < 8 {
+        key = (key << 8) | if i < bytes.len() { bytes[i] as u64 } else { 0 };
+        i += 1;
+    }
+    key
+}
+
 /// SplitMix64's output function: a bijection that spreads close seeds and streams over all keys.
 fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -147,6 +159,11 @@ impl RngCore for PhiloxRng {
 }
 
 impl PhiloxRng {
+    /// A number of `0..n`. The high half of a 64×64-bit product: its bias is below `n / 2^64`.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
+    }
+
     /// An array of this shape with elements drawn from a distribution.
     pub fn array<T: Element, D: ndarray_rand::rand_distr::Distribution<T>>(
         &mut self,

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::OnceLock;
 
 use fokker_metrics::{
     DensityCoverage, Frechet, KernelDistance, Memorisation, MetricError, NearestTraining, PrecisionRecall, SlicedWasserstein,
@@ -101,6 +102,8 @@ pub struct Ruler {
     /// `[T, D]`.
     training: Option<Tensor>,
     images: bool,
+    /// See [`id`](Self::id): every row's key has it, and hashing all the data takes a while.
+    id: OnceLock<String>,
 }
 
 impl Ruler {
@@ -130,18 +133,18 @@ impl Ruler {
             .into());
         }
         let classes = labels.as_ref().map_or(0, |labels| labels.iter().max().map_or(0, |&most| most as usize + 1));
-        Ok(Ruler { features, reference, labels: labels.filter(|_| classes > 1), classes, training: None, images })
+        let labels = labels.filter(|_| classes > 1);
+        Ok(Ruler { features, reference, labels, classes, training: None, images, id: OnceLock::new() })
     }
 
     /// The same, with the training set `[T, ...]` to look for copies in.
     ///
     /// # Errors
     /// If a number is not finite, the width is another, or there are fewer than two rows.
-    pub fn with_training(mut self, training: &Tensor) -> Result<Ruler, TrainError> {
+    pub fn with_training(self, training: &Tensor) -> Result<Ruler, TrainError> {
         let training = self.features.of(training)?;
         Memorisation::default().estimate(&training, &self.reference.slice(0, 0..1))?;
-        self.training = Some(training);
-        Ok(self)
+        Ok(Ruler { training: Some(training), id: OnceLock::new(), ..self })
     }
 
     /// The space.
@@ -201,7 +204,11 @@ impl Ruler {
     }
 
     /// A hash of everything that scores depend on besides samples and seed.
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> &str {
+        self.id.get_or_init(|| self.hash())
+    }
+
+    fn hash(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.features.id());
         hash.update([u8::from(self.images)]);

@@ -21,10 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Batch, Dataset, from_byte};
 use crate::density::{EPOCH, positive_len};
-use crate::draws::{Draws, stream};
+use crate::draws::Draws;
 use crate::error::DataError;
 use crate::sets::Source;
 use fokker_tensor::Tensor;
+use fokker_tensor::noise::stream;
 use strokes::{DIGITS, Stroke};
 
 const SIDE: usize = 28;

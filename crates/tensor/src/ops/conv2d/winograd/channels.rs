@@ -105,11 +105,6 @@ impl<T: Lanes> AtPoints<T> {
     }
 }
 
-fn tiles_of(bands: &Bands, band: usize) -> usize {
-    let (images, rows) = bands.get(band);
-    images.len() * rows.len() * bands.w
-}
-
 /// `y = conv(x, w) + bias`, or its transpose's product; `bias` is padded.
 pub(super) fn correlate<S: Simd, T: Lanes>(simd: S, g: &Geometry, x: &[T], w: &[T], bias: &[T], y: &mut [T]) {
     if y.is_empty() {
@@ -156,7 +151,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Block<'_, S, T> {
         let (filter, sums) = scratch.as_mut_slice().split_at_mut(POINTS * matrix);
         FilterBlock { simd, g, w, channels, out: &mut *filter }.call();
         for (i, band) in group.enumerate() {
-            let tiles = tiles_of(&bands, band);
+            let tiles = bands.tiles_in(band);
             for (point, filter) in filter.chunks_exact(matrix).enumerate() {
                 let a = Left { data: points.get(i, point), rows: tiles, k: g.c_in, row: points.channels, step: 1 };
                 let c = &mut sums[point * step..][..step];
@@ -236,7 +231,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Products<'_, S, T> {
         }
         for (point, sums) in sums.chunks_exact_mut(each).enumerate() {
             for (i, band) in bands.clone().enumerate() {
-                let tiles = tiles_of(&images.bands, band);
+                let tiles = images.bands.tiles_in(band);
                 let image = &images.get(i, point)[first..];
                 let a = Left { data: image, rows: each / c_out, k: tiles, row: 1, step: images.channels };
                 let b = gradients.get(i, point);

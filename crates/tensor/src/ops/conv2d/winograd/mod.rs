@@ -142,6 +142,12 @@ impl Bands {
         self.images * self.rows * self.w
     }
 
+    /// Tiles of a band.
+    fn tiles_in(&self, band: usize) -> usize {
+        let (images, rows) = self.get(band);
+        images.len() * rows.len() * self.w
+    }
+
     /// Calls `work` with number, image, row and column of each tile of a band.
     #[inline(always)]
     fn each(&self, band: usize, mut work: impl FnMut(usize, usize, usize, usize)) -> usize {
@@ -171,7 +177,14 @@ struct Patch<'a, T> {
     left: isize,
 }
 
-impl<T: Lanes> Patch<'_, T> {
+impl<'a, T: Lanes> Patch<'a, T> {
+    /// Of image number `image` among `images`, each of this height, width and channels.
+    #[inline(always)]
+    fn of(images: &'a [T], image: usize, [height, width, channels]: [usize; 3], top: isize, left: isize) -> Self {
+        let len = height * width * channels;
+        Patch { image: &images[image * len..][..len], height, width, channels, top, left }
+    }
+
     /// The values at the points of all channels, `[POINTS]` with `step` elements between.
     #[inline(always)]
     fn spread<S: Simd, F: Map<I, SIDE>, const I: usize>(self, simd: S, out: &mut [T], step: usize) {
@@ -214,29 +227,13 @@ impl<T: Lanes> Patch<'_, T> {
 /// The patch of what is read for a tile of the result.
 #[inline(always)]
 fn patch<'a, T: Lanes>(g: &Geometry, x: &'a [T], image: usize, row: usize, column: usize) -> Patch<'a, T> {
-    let len = g.h.input * g.w.input * g.c_in;
-    Patch {
-        image: &x[image * len..][..len],
-        height: g.h.input,
-        width: g.w.input,
-        channels: g.c_in,
-        top: g.h.first(row * STEP),
-        left: g.w.first(column * STEP),
-    }
+    Patch::of(x, image, [g.h.input, g.w.input, g.c_in], g.h.first(row * STEP), g.w.first(column * STEP))
 }
 
 /// The part of the gradient that is a tile's.
 #[inline(always)]
 fn gradient_patch<'a, T: Lanes>(g: &Geometry, grad: &'a [T], image: usize, row: usize, column: usize) -> Patch<'a, T> {
-    let len = g.h.output * g.w.output * g.c_out;
-    Patch {
-        image: &grad[image * len..][..len],
-        height: g.h.output,
-        width: g.w.output,
-        channels: g.c_out,
-        top: (row * STEP) as isize,
-        left: (column * STEP) as isize,
-    }
+    Patch::of(grad, image, [g.h.output, g.w.output, g.c_out], (row * STEP) as isize, (column * STEP) as isize)
 }
 
 /// Elements between the values of two points: not a multiple of 4 KiB, at which stores would compete for one cache set.
