@@ -67,11 +67,17 @@ impl<M: Module> Ema<M> {
 
     /// Moves towards the model, after `images` images in all with `batch` images per step.
     pub fn update(&mut self, model: &M, images: u64, batch: usize) {
-        let decay = self.config.decay(self.updates, images, batch);
+        let weight = self.next_weight(images, batch);
         for (average, p) in self.model.tensors_mut().into_iter().zip(model.tensors()) {
-            lerp(average, p, 1.0 - decay);
+            lerp(average, p, weight);
         }
+    }
+
+    /// Counts an update, and says how far it goes towards the model.
+    pub(crate) fn next_weight(&mut self, images: u64, batch: usize) -> f64 {
+        let decay = self.config.decay(self.updates, images, batch);
         self.updates += 1;
+        1.0 - decay
     }
 }
 

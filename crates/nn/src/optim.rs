@@ -3,7 +3,7 @@
 use fokker_tensor::update::{AdamStep, SgdStep, adam, sgd};
 use serde::{Deserialize, Serialize};
 
-use crate::Module;
+use crate::{Ema, Module};
 
 /// Settings of [`Adam`]; with weight decay it is AdamW unless `decoupled` is off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,12 +48,35 @@ impl<M: Module> Adam<M> {
 
     /// One step with gradients multiplied by `gradient_scale` (see [`clip_scale`](crate::clip_scale)).
     pub fn step(&mut self, model: &mut M, grads: &M, learning_rate: f64, gradient_scale: f64) {
+        self.step_with(model, grads, learning_rate, gradient_scale, None);
+    }
+
+    /// [`step`](Self::step) and then [`Ema::update`](crate::Ema::update) of `average`, after `images` images in all with `batch` images per
+    /// step, in one pass over the parameters: the same bits in less time.
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, none has a default")]
+    pub fn step_and_average(
+        &mut self,
+        model: &mut M,
+        grads: &M,
+        learning_rate: f64,
+        gradient_scale: f64,
+        average: &mut Ema<M>,
+        images: u64,
+        batch: usize,
+    ) {
+        let weight = average.next_weight(images, batch);
+        self.step_with(model, grads, learning_rate, gradient_scale, Some((&mut average.model, weight)));
+    }
+
+    fn step_with(&mut self, model: &mut M, grads: &M, learning_rate: f64, gradient_scale: f64, average: Option<(&mut M, f64)>) {
         self.steps += 1;
         let AdamConfig { beta1, beta2, epsilon, weight_decay, decoupled } = self.config;
         let c = AdamStep { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step: self.steps, gradient_scale };
         let moments = self.mean.tensors_mut().into_iter().zip(self.square.tensors_mut());
+        let (average, weight) = average.map_or((Vec::new(), 0.0), |(average, weight)| (average.tensors_mut(), weight));
+        let mut average = average.into_iter();
         for ((p, g), (m, v)) in model.tensors_mut().into_iter().zip(grads.tensors()).zip(moments) {
-            adam(p, m, v, g, &c);
+            adam(p, m, v, average.next().map(|e| (e, weight)), g, &c);
         }
     }
 }
@@ -98,6 +121,7 @@ impl<M: Module> Sgd<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EmaConfig;
     use fokker_tensor::{Dtype, Tensor};
 
     #[test]
@@ -108,6 +132,27 @@ mod tests {
         adam.step(&mut p, &g, 0.1, 1.0);
         for (got, want) in p.to_vec::<f64>().iter().zip([0.9, 2.1, 2.9]) {
             assert!((got - want).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_step_with_its_average_has_the_bits_of_one_after_the_other() {
+        let noise = fokker_tensor::Noise::new(5, 0);
+        for (dtype, n) in [(Dtype::F32, 40_001), (Dtype::F64, 77)] {
+            let [start, g, h] = [0, 1, 2].map(|i| noise.normal(&[n], 0, i, dtype));
+            let config = EmaConfig::HalfLife { images: 100.0, rampup: 0.5 };
+            let begin = || (start.clone(), Adam::new(&start, AdamConfig::default()), Ema::new(&start, config));
+            let ((mut p, mut adam, mut ema), (mut q, mut fused, mut average)) = (begin(), begin());
+            for (i, g) in [g, h].iter().enumerate() {
+                let images = 10 * (i as u64 + 1);
+                adam.step(&mut p, g, 0.1, 0.5);
+                ema.update(&p, images, 10);
+                fused.step_and_average(&mut q, g, 0.1, 0.5, &mut average, images, 10);
+            }
+            assert_eq!(p.to_vec::<f64>(), q.to_vec::<f64>());
+            assert_eq!(ema.model.to_vec::<f64>(), average.model.to_vec::<f64>());
+            assert_ne!(ema.model.to_vec::<f64>(), p.to_vec::<f64>());
+            assert_eq!((ema.updates, average.updates), (2, 2));
         }
     }
 

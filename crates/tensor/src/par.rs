@@ -22,38 +22,26 @@ pub(crate) fn pieces<T: Send>(out: &mut [T], len: usize, cost: usize, work: impl
     }
 }
 
-/// [`pieces`] of two slices of the same length at once.
-pub(crate) fn pieces2<T: Send>(
-    a: &mut [T],
-    b: &mut [T],
+/// [`pieces`] of several slices of the same length at once.
+pub(crate) fn pieces_of<T: Send, const K: usize>(
+    arrays: [&mut [T]; K],
     len: usize,
     cost: usize,
-    work: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+    work: impl Fn(usize, [&mut [T]; K]) + Sync,
 ) {
-    if cost <= SERIAL || a.len() <= len {
-        a.chunks_mut(len).zip(b.chunks_mut(len)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
+    let whole = arrays[0].len();
+    let mut rest = arrays.map(|array| array.chunks_mut(len));
+    if cost <= SERIAL || whole <= len {
+        for i in 0..whole.div_ceil(len) {
+            work(i, next(&mut rest));
+        }
     } else {
-        a.par_chunks_mut(len).zip(b.par_chunks_mut(len)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
+        let pieces: Vec<[&mut [T]; K]> = (0..whole.div_ceil(len)).map(|_| next(&mut rest)).collect();
+        pieces.into_par_iter().enumerate().for_each(|(i, piece)| work(i, piece));
     }
 }
 
-/// [`pieces`] of three slices of the same length at once.
-pub(crate) fn pieces3<T: Send>(
-    a: &mut [T],
-    b: &mut [T],
-    c: &mut [T],
-    len: usize,
-    work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync,
-) {
-    if a.len() <= SERIAL {
-        for (i, ((a, b), c)) in a.chunks_mut(len).zip(b.chunks_mut(len)).zip(c.chunks_mut(len)).enumerate() {
-            work(i, a, b, c);
-        }
-    } else {
-        a.par_chunks_mut(len)
-            .zip(b.par_chunks_mut(len))
-            .zip(c.par_chunks_mut(len))
-            .enumerate()
-            .for_each(|(i, ((a, b), c))| work(i, a, b, c));
-    }
+/// The next piece of each slice.
+fn next<'a, T, const K: usize>(rest: &mut [std::slice::ChunksMut<'a, T>; K]) -> [&'a mut [T]; K] {
+    rest.each_mut().map(|pieces| pieces.next().expect("slices of one length"))
 }

@@ -28,6 +28,9 @@ fn same_shapes(name: &str, tensors: &[&Tensor]) {
     }
 }
 
+/// Elements that stay in the first cache from an update to the average.
+const BLOCK: usize = 512;
+
 /// The coefficients of one step of Adam or AdamW, bias corrections included (Kingma & Ba 2015, algorithm 1, in the order of
 /// operations of section 2's last paragraph generalised as PyTorch does; Loshchilov & Hutter 2019, algorithm 2).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,20 +53,36 @@ pub struct AdamStep {
     pub gradient_scale: f64,
 }
 
-/// One Adam or AdamW step: `param`, `mean` and `square` are updated in one pass.
+/// One Adam or AdamW step: `param`, `mean` and `square` are updated in one pass, and if there is one, `average` with its weight too: what
+/// [`lerp`] to the new `param` would make of it, to the bit.
 ///
 /// # Panics
 /// If shapes or types differ.
 #[track_caller]
-pub fn adam(param: &mut Tensor, mean: &mut Tensor, square: &mut Tensor, grad: &Tensor, c: &AdamStep) {
+pub fn adam(
+    param: &mut Tensor,
+    mean: &mut Tensor,
+    square: &mut Tensor,
+    average: Option<(&mut Tensor, f64)>,
+    grad: &Tensor,
+    c: &AdamStep,
+) {
     same_shapes("adam", &[param, mean, square, grad]);
     match param.device() {
         Device::Cpu => by_dtype!(param.dtype(), T => {
-            let (p, m, v) = (param.make_mut::<T>(), mean.make_mut::<T>(), square.make_mut::<T>());
-            par::pieces3(p, m, v, par::PIECE, |i, p, m, v| {
-                let g = &grad.as_slice::<T>()[i * par::PIECE..][..p.len()];
-                simd::widest(AdamLoop { p, m, v, g, c });
-            });
+            let [p, m, v] = [param, mean, square].map(|t| t.make_mut::<T>());
+            let (cost, of) = (p.len(), |i: usize, n: usize| &grad.as_slice::<T>()[i * par::PIECE..][..n]);
+            match average {
+                None => par::pieces_of([p, m, v], par::PIECE, cost, |i, [p, m, v]| {
+                    simd::widest(AdamLoop { g: of(i, p.len()), p, m, v, average: None, c });
+                }),
+                Some((average, weight)) => {
+                    same_shapes("adam", &[average, grad]);
+                    par::pieces_of([p, m, v, average.make_mut::<T>()], par::PIECE, cost, |i, [p, m, v, e]| {
+                        simd::widest(AdamLoop { g: of(i, p.len()), p, m, v, average: Some((e, T::of(weight))), c });
+                    });
+                }
+            }
         }),
     }
 }
@@ -73,6 +92,8 @@ struct AdamLoop<'a, T> {
     m: &'a mut [T],
     v: &'a mut [T],
     g: &'a [T],
+    /// The average and its step's weight.
+    average: Option<(&'a mut [T], T)>,
     c: &'a AdamStep,
 }
 
@@ -91,11 +112,20 @@ impl<T: Element> NullaryFnOnce for AdamLoop<'_, T> {
         let scale = T::of(c.gradient_scale);
         let (joined, shrink) =
             if c.decoupled { (T::ZERO, T::of(1.0 - c.learning_rate * c.weight_decay)) } else { (T::of(c.weight_decay), T::ONE) };
-        for (((p, m), v), &g) in self.p.iter_mut().zip(self.m.iter_mut()).zip(self.v.iter_mut()).zip(self.g) {
-            let g = g * scale + joined * *p;
-            *m = beta1 * *m + rest1 * g;
-            *v = beta2 * *v + rest2 * (g * g);
-            *p = shrink * *p - rate * *m / (v.sqrt() * root + epsilon);
+        let mut average = self.average.map(|(e, w)| (e.chunks_mut(BLOCK), w));
+        let blocks =
+            self.p.chunks_mut(BLOCK).zip(self.m.chunks_mut(BLOCK)).zip(self.v.chunks_mut(BLOCK)).zip(self.g.chunks(BLOCK));
+        for (((p, m), v), g) in blocks {
+            for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                let g = g * scale + joined * *p;
+                *m = beta1 * *m + rest1 * g;
+                *v = beta2 * *v + rest2 * (g * g);
+                *p = shrink * *p - rate * *m / (v.sqrt() * root + epsilon);
+            }
+            if let Some((blocks, w)) = &mut average {
+                let e = blocks.next().expect("as many blocks as of the parameters");
+                e.iter_mut().zip(&*p).for_each(|(e, &p)| *e += *w * (p - *e));
+            }
         }
     }
 }

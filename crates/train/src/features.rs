@@ -219,8 +219,8 @@ fn minimise(
                 format!("the loss is {loss} at step {step}: expected finite numbers, such as pixels in [-1, 1], in the data");
             return Err(TrainError::config(name, problem));
         }
-        adam.step(&mut model, &grads, settings.learning_rate * schedule.factor(step - 1, settings.steps), 1.0);
-        average.update(&model, step * batch as u64, batch);
+        let rate = settings.learning_rate * schedule.factor(step - 1, settings.steps);
+        adam.step_and_average(&mut model, &grads, rate, 1.0, &mut average, step * batch as u64, batch);
         let due = step.is_multiple_of(settings.check_every) || step == settings.steps;
         let check = due.then(|| read(&average.model, checked)).transpose()?;
         report(&FeatureStep { step, loss, check });

@@ -151,9 +151,9 @@ impl Trainer {
             return Err(TrainError::Diverged { step: self.step + 1, loss, images: first, rate: learning_rate });
         }
         let scale = if section.clip > 0.0 { clip_scale(gradient_norm, section.clip) } else { 1.0 };
-        self.adam.step(&mut self.model, &grads, learning_rate, scale);
         self.step += 1;
-        self.ema.update(&self.model, self.images(), section.batch);
+        let (images, batch) = (self.images(), self.config.train.batch);
+        self.adam.step_and_average(&mut self.model, &grads, learning_rate, scale, &mut self.ema, images, batch);
         Ok(StepReport { step: self.step, loss, gradient_norm, learning_rate })
     }
 

@@ -102,7 +102,7 @@ impl NetworkTest {
                 gradient_scale: 1.0,
             };
             for (((p, m), s), g) in parameters.iter_mut().zip(&mut means).zip(&mut squares).zip(&gradients) {
-                adam(p, m, s, g, &c);
+                adam(p, m, s, None, g, &c);
             }
         }
         parameters

@@ -74,7 +74,7 @@ pub fn combine_two(
             let terms_z = slices::<T>(terms.iter().map(|&(_, f, u)| (f, u)));
             let sources = [&from_y, &from_z].map(|source| source.as_ref().map(Tensor::as_slice::<T>));
             let cost = to_y.len() * (4 + terms_y.len() + terms_z.len());
-            par::pieces2(to_y.make_mut::<T>(), to_z.make_mut::<T>(), par::PIECE, cost, |i, y, z| {
+            par::pieces_of([to_y.make_mut::<T>(), to_z.make_mut::<T>()], par::PIECE, cost, |i, [y, z]| {
                 let (first, second) = ((T::of(first.0), T::of(first.1)), (T::of(second.0), T::of(second.1)));
                 let terms = [&terms_y[..], &terms_z];
                 simd::widest(CombineTwoLoop { y, z, sources, first, second, terms, from: i * par::PIECE });

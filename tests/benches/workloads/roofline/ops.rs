@@ -206,7 +206,7 @@ fn updates(visit: Visit<'_>) {
             step: 10,
             gradient_scale: 1.0,
         };
-        let run = Box::new(move || update::adam(&mut p, &mut m, &mut v, &g, &step));
+        let run = Box::new(move || update::adam(&mut p, &mut m, &mut v, None, &g, &step));
         visit(Case { operation: "AdamW update", shape, flops: 0.0, bytes: bytes(&[7 * n]), run });
     }
 }
