@@ -9,6 +9,19 @@ use crate::element::Element;
 use crate::element::num::Real;
 use crate::storage::Buffer;
 
+/// Asks for the cache line at `p`, which need not be valid: for memory that is read in an order the machine does not foresee.
+#[inline(always)]
+pub(crate) fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has SSE, and a hint reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// An element with vectors.
 pub(crate) trait Lanes: Element {
     type V<S: Simd>: Copy;

@@ -4,7 +4,7 @@
 use pulp::{NullaryFnOnce, Simd};
 
 use super::filter::FilterBlock;
-use super::product::{Left, product};
+use super::product::{ADD, GO_ON, Left, product};
 use super::transform::{Gradient, Image, POINTS, SIDE, STEP};
 use super::{Bands, GatherTaps, Geometry, Pixels, Tile, apart, by_inputs, gradient_patch, patch};
 use crate::lanes::{Lanes, Scratch, width};
@@ -14,6 +14,8 @@ use crate::par;
 const TILES: usize = 48;
 /// Elements of a group at the points, about: 4 MiB of the last cache.
 const GROUP: usize = 1 << 20;
+/// Input channels whose filters are at the points at a time, for two vectors of output channels: 36 × 32 × 32 numbers, a part of the L2 cache.
+const FILTERS: usize = 32;
 /// Input channels of a part of the weight gradient.
 const INPUTS: usize = 24;
 
@@ -146,21 +148,30 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Block<'_, S, T> {
         let (lanes, first, count) = (width::<S, T>(), channels.start, channels.len());
         let columns = count.next_multiple_of(lanes);
         let (bands, step) = (points.bands, apart::<T>(points.bands.tiles() * columns));
-        let matrix = apart::<T>(g.c_in * columns);
-        let mut scratch = Scratch::<T>::new(POINTS * (matrix + step));
-        let (filter, sums) = scratch.as_mut_slice().split_at_mut(POINTS * matrix);
-        FilterBlock { simd, g, w, channels, out: &mut *filter }.call();
-        for (i, band) in group.enumerate() {
-            let tiles = bands.tiles_in(band);
-            for (point, filter) in filter.chunks_exact(matrix).enumerate() {
-                let a = Left { data: points.get(i, point), rows: tiles, k: g.c_in, row: points.channels, step: 1 };
-                let c = &mut sums[point * step..][..step];
-                if columns == 2 * lanes {
-                    product::<S, T, 2, false>(simd, a, filter, columns, c, columns);
-                } else {
-                    product::<S, T, 1, false>(simd, a, filter, columns, c, columns);
+        let part = FILTERS.min(g.c_in);
+        let mut scratch = Scratch::<T>::new(POINTS * (apart::<T>(part * columns) + group.len() * step));
+        let (filter, sums) = scratch.as_mut_slice().split_at_mut(POINTS * apart::<T>(part * columns));
+        sums.fill(T::ZERO);
+        for start in (0..g.c_in).step_by(part) {
+            let inputs = start..g.c_in.min(start + part);
+            let matrix = apart::<T>(inputs.len() * columns);
+            let filter = &mut filter[..POINTS * matrix];
+            FilterBlock { simd, g, w, channels: channels.clone(), inputs: inputs.clone(), out: &mut *filter }.call();
+            for (i, sums) in sums.chunks_exact_mut(POINTS * step).enumerate() {
+                let tiles = bands.tiles_in(group.start + i);
+                for (point, filter) in filter.chunks_exact(matrix).enumerate() {
+                    let data = &points.get(i, point)[start..];
+                    let a = Left { data, rows: tiles, k: inputs.len(), row: points.channels, step: 1 };
+                    let c = &mut sums[point * step..][..step];
+                    if columns == 2 * lanes {
+                        product::<S, T, 2, GO_ON>(simd, a, filter, columns, c, columns);
+                    } else {
+                        product::<S, T, 1, GO_ON>(simd, a, filter, columns, c, columns);
+                    }
                 }
             }
+        }
+        for (band, sums) in group.zip(sums.chunks_exact(POINTS * step)) {
             let len = g.h.output * g.w.output * g.c_out;
             bands.each(band, |tile, image, row, column| {
                 let to_image = Tile {
@@ -237,9 +248,9 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Products<'_, S, T> {
                 let b = gradients.get(i, point);
                 for column in (0..c_out).step_by(2 * lanes) {
                     if column + 2 * lanes <= c_out {
-                        product::<S, T, 2, true>(simd, a, &b[column..], c_out, &mut sums[column..], c_out);
+                        product::<S, T, 2, ADD>(simd, a, &b[column..], c_out, &mut sums[column..], c_out);
                     } else {
-                        product::<S, T, 1, true>(simd, a, &b[column..], c_out, &mut sums[column..], c_out);
+                        product::<S, T, 1, ADD>(simd, a, &b[column..], c_out, &mut sums[column..], c_out);
                     }
                 }
             }

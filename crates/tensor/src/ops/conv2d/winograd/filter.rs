@@ -6,8 +6,12 @@ use pulp::{NullaryFnOnce, Simd};
 
 use super::transform::{Filter, POINTS, SIDE, TAPS, both_axes};
 use super::{Geometry, apart};
-use crate::lanes::{Lanes, MOST, Scratch, width};
+use crate::lanes::{Lanes, MOST, Scratch, prefetch, width};
 use crate::par;
+
+/// Input channels that are fetched ahead of the one that is taken to the points: a vector of each tap lies a row of all channels from the next, where
+/// the machine does not foresee it.
+const AHEAD: usize = 8;
 
 /// The filter at the points: `[blocks of two vectors of output channels][point][input channel][block]`, points [`apart`], a last block of
 /// one vector if their number is odd; padded with zeros.
@@ -17,13 +21,14 @@ pub(super) struct Points<T: Lanes> {
     each: usize,
 }
 
-/// A block of output channels of the filter.
+/// A block of output channels of the filter, from some input channels: `[point][input channel][block]`.
 pub(super) struct FilterBlock<'a, S, T> {
     pub(super) simd: S,
     pub(super) g: &'a Geometry,
     pub(super) w: &'a [T],
     /// Its channels.
     pub(super) channels: Range<usize>,
+    pub(super) inputs: Range<usize>,
     pub(super) out: &'a mut [T],
 }
 
@@ -33,11 +38,11 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
     fn call(self) {
         let (g, lanes) = (self.g, width::<S, T>());
         let columns = self.channels.len().next_multiple_of(lanes);
-        let step = apart::<T>(g.c_in * columns);
-        assert!(lanes <= MOST && self.w.len() == TAPS * TAPS * g.c_in * g.c_out);
+        let step = apart::<T>(self.inputs.len() * columns);
+        assert!(self.inputs.end <= g.c_in && lanes <= MOST && self.w.len() == TAPS * TAPS * g.c_in * g.c_out);
         let mut taps = [[[T::ZERO; MOST]; MOST]; TAPS * TAPS];
-        for first in (0..g.c_in).step_by(MOST) {
-            let inputs = first..g.c_in.min(first + MOST);
+        for first in self.inputs.clone().step_by(MOST) {
+            let inputs = first..self.inputs.end.min(first + MOST);
             for v in 0..columns / lanes {
                 let co = self.channels.start + v * lanes;
                 let direct = !g.h.transposed && co + lanes <= g.c_out;
@@ -55,7 +60,11 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
                     // rows are as long as any vector.
                     let load =
                         |i: usize, j: usize| unsafe { from.add((i * TAPS + j) * apart).cast::<T::V<S>>().read_unaligned() };
-                    let at = ci * columns + v * lanes;
+                    if direct {
+                        let ahead = from.wrapping_add(AHEAD * g.c_out);
+                        (0..TAPS * TAPS).for_each(|tap| prefetch(ahead.wrapping_add(tap * apart)));
+                    }
+                    let at = (ci - self.inputs.start) * columns + v * lanes;
                     assert!((POINTS - 1) * step + at + lanes <= self.out.len());
                     let out = self.out.as_mut_ptr();
                     both_axes::<S, T, Filter, TAPS, SIDE>(self.simd, load, |i, j, value| {
@@ -100,7 +109,7 @@ impl<T: Lanes> Points<T> {
         let cost = data.as_slice().len();
         par::pieces(data.as_mut_slice(), each, cost, |b, out| {
             let channels = b * block..g.c_out.min((b + 1) * block);
-            simd.vectorize(FilterBlock { simd, g, w, channels, out });
+            simd.vectorize(FilterBlock { simd, g, w, channels, inputs: 0..g.c_in, out });
         });
         Points { data, each }
     }

@@ -31,7 +31,7 @@ use crate::Dtype;
 use crate::lanes::{Lanes, Scratch, load_part, store_part, width};
 use crate::par;
 use filter::Points;
-use product::{Left, product};
+use product::{ADD, Left, SET, product};
 use transform::{Gradient, Image, Map, Output, POINTS, SIDE, STEP, TAPS, Taps, both_axes};
 
 /// Channels on either side from which on the transforms cost less than they save.
@@ -315,9 +315,9 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
                 let b = filter.get(g, first / (2 * lanes), columns, point);
                 let c = &mut sums[point * to..][..to][first..];
                 if columns == 2 * lanes {
-                    product::<S, T, 2, false>(simd, a, b, 2 * lanes, c, c_out);
+                    product::<S, T, 2, SET>(simd, a, b, 2 * lanes, c, c_out);
                 } else {
-                    product::<S, T, 1, false>(simd, a, b, lanes, c, c_out);
+                    product::<S, T, 1, SET>(simd, a, b, lanes, c, c_out);
                 }
             }
             first += columns;
@@ -501,10 +501,10 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for GradientBands<'_, S, T> {
                 let mut first = 0;
                 while first < c_out {
                     if first + 2 * lanes <= c_out {
-                        product::<S, T, 2, true>(simd, a, &b[first..], c_out, &mut c[first..], c_out);
+                        product::<S, T, 2, ADD>(simd, a, &b[first..], c_out, &mut c[first..], c_out);
                         first += 2 * lanes;
                     } else {
-                        product::<S, T, 1, true>(simd, a, &b[first..], c_out, &mut c[first..], c_out);
+                        product::<S, T, 1, ADD>(simd, a, &b[first..], c_out, &mut c[first..], c_out);
                         first += lanes;
                     }
                 }
