@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo xtask bench                                       ours
-//! cargo xtask bench --peers PYTHON                        ours, PyTorch's and candle's in turn, with ratios
-//! cargo xtask bench --peers PYTHON --peer pytorch         only PyTorch's three settings; `--peer candle` needs no Python
+//! cargo xtask bench --peers PYTHON                        ours, PyTorch's, candle's and burn's in turn, with ratios
+//! cargo xtask bench --peers PYTHON --peer pytorch         only PyTorch's three settings; `--peer candle burn` needs no Python
 //! cargo xtask bench --workload mlp-train --threads 1 --json
 //! cargo xtask bench --scale batch width --peers PYTHON    how the U-Net's time grows, ours and PyTorch's
 //! cargo xtask bench --roofline                            writes docs/roofline.md and its picture
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Every measurement is made in a process of its own, so its peak memory is its own, and the programs take turns in every round, so that a
-//! busy moment hits all. `PYTHON` is an interpreter with the packages of `tests/reference/requirements.txt`; candle's programs are
-//! built from `tests/reference/bench/rust` when they are first asked for. The workloads are those of `tests/reference/bench/peers.py`, whose
+//! busy moment hits all. `PYTHON` is an interpreter with the packages of `tests/reference/requirements.txt`; candle's and burn's programs
+//! are built from `tests/reference/bench/rust` when they are first asked for. The workloads are those of `tests/reference/bench/peers.py`, whose
 //! networks have the same number of parameters; `train` is forward, mean squared error, backward and AdamW.
 
 mod calls;

@@ -1,4 +1,4 @@
-//! The programs that are compared: fokker, PyTorch in three settings, candle.
+//! The programs that are compared: fokker, PyTorch in three settings, candle, burn.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -37,7 +37,7 @@ pub(crate) fn wanted(arguments: &Arguments) -> Result<Vec<Program>, Failure> {
     }
     let python = arguments.peers.clone().unwrap_or_else(|| "python3".into());
     let settings = ["eager", "channels-last", "compile"].map(|setting| Program::PyTorch { python: python.clone(), setting });
-    let libraries = ["candle"].map(|library| Program::Rust { library });
+    let libraries = ["candle", "burn"].map(|library| Program::Rust { library });
     let mut all: Vec<Program> = settings.into_iter().chain(libraries).collect();
     if let Some(unknown) = arguments.peer.iter().find(|name| !all.iter().any(|p| p.name().starts_with(name.as_str()))) {
         let names: Vec<String> = all.iter().map(Program::name).collect();
