@@ -8,7 +8,7 @@ use fokker_data::{Batch, read_npy};
 use fokker_solve::{Solver, SolverConfig};
 use fokker_tensor::Tensor;
 use fokker_train::evaluation::{COLUMNS, Cache, Evaluation, Features, Row, Ruler, Way, judge, optimal, sha256};
-use fokker_train::{Interval, TrainError, TrainedFeatures};
+use fokker_train::{FeatureNetwork, Interval, TrainError};
 use serde_json::json;
 
 use crate::chart::short;
@@ -28,13 +28,17 @@ const SHOWN: (usize, usize) = (4000, 64);
 /// The fewest samples that have the neighbours that coverage looks at.
 const LEAST: usize = 6;
 
+/// From so many images on it is said that a large network takes its time.
+const SLOW: usize = 1000;
+
 /// The width of a projection where none is given.
 const PROJECTED: usize = 64;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker evaluate runs/moons --out report\n  \
                         fokker evaluate runs/mnist --solvers ddim,heun,unipc --steps 5,10,20 -n 1000 --budget 30m --out report\n  \
-                        fokker evaluate runs/glyphs --samples theirs.npy --features projection:128 --json\n\n\
+                        fokker evaluate runs/glyphs --samples theirs.npy --features projection:128 --json\n  \
+                        fokker evaluate runs/cifar10 --features inception.safetensors -n 10000\n\n\
                         With --out, finished rows are kept in the folder: run the same command again to go on where it was.")]
 pub(crate) struct Evaluate {
     #[command(flatten)]
@@ -52,13 +56,17 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "K", default_value_t = 3)]
     seeds: usize,
     /// The space that samples are compared in: `pixels` (the numbers as they are), `projection` or `projection:WIDTH` (random linear maps
-    /// to 64 numbers, or as many as you say), or a file of `fokker features train` (what tells classes of images apart).
+    /// to 64 numbers, or as many as you say), or a .safetensors file: of `fokker features train` (what tells classes of images apart), or
+    /// the weights of Inception-v3 or DINOv2 (what is seen in photographs; `fokker features --help` says where they come from).
     #[arg(long, value_name = "SPACE", default_value = "pixels")]
     features: String,
     /// The data to compare with: `test` (what the run's data set keeps apart; of a generated one what it was not trained on), `train`, or a
     /// file or folder [default: test if there is one, otherwise train].
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
+    /// Training data to look for copies in, the first so many; 0 for none [default: all of a run's].
+    #[arg(long, value_name = "N")]
+    training: Option<usize>,
     /// Judge these samples too, `[N, ...]` in the data's units: another system's, say.
     #[arg(long, value_name = "NPY")]
     samples: Option<PathBuf>,
@@ -111,6 +119,9 @@ impl Evaluate {
         if (1..LEAST).contains(&self.count) {
             let why = "five neighbours of each among the others";
             return Err(Failure::usage(format!("--count {}: expected at least {LEAST}, for {why}", self.count)));
+        }
+        if self.training == Some(1) {
+            return Err(Failure::usage("--training 1: expected 0 or at least 2, as copies have a nearest and a second nearest"));
         }
         if let Some(out) = self.out.as_deref().filter(|out| out.exists() && !out.is_dir()) {
             return Err(Failure::usage(format!("--out {}: expected a folder, found a file", out.display())));
@@ -207,10 +218,18 @@ impl Evaluate {
         if reference.dim(0) < self.count {
             print::note(format_args!("{name}: {} samples, fewer than the {} of each row", reference.dim(0), self.count));
         }
-        let training = match &opened.config {
-            Some(_) => Some(train().first(opened, None)?.x),
-            None => None,
+        let training = match (&opened.config, self.training) {
+            (None, _) | (_, Some(0)) => None,
+            (Some(_), wanted) => Some(train().first(opened, wanted)?.x),
         };
+        if let (Some(x), Features::Network(FeatureNetwork::Pretrained(_))) = (&training, ruler.features())
+            && x.dim(0) > SLOW
+        {
+            print::note(format_args!(
+                "training data: features of {} images, which takes a while; --training looks at fewer",
+                x.dim(0)
+            ));
+        }
         if let Some(training) = &training {
             ruler = ruler.with_training(training)?;
         }
@@ -288,8 +307,8 @@ impl Evaluate {
 
 /// The features that an option names.
 fn features(text: &str) -> Result<Features, Failure> {
-    if text.ends_with(".safetensors") {
-        return Ok(Features::Trained(Box::new(TrainedFeatures::load(text.as_ref())?)));
+    if [".safetensors", ".pth", ".pt"].iter().any(|end| text.ends_with(end)) {
+        return Ok(Features::Network(FeatureNetwork::load(text.as_ref())?));
     }
     let width = match text.split_once(':') {
         None if text == "pixels" => return Ok(Features::Pixels),
@@ -300,7 +319,7 @@ fn features(text: &str) -> Result<Features, Failure> {
     let width = width.ok_or_else(|| {
         Failure::usage(format!(
             "--features {text}: expected pixels, projection, projection:WIDTH with a WIDTH from 1 to 65536, or a .safetensors file of \
-             `fokker features train`"
+             features (see `fokker features --help`)"
         ))
     })?;
     Ok(Features::Projection { width, seed: 0 })

@@ -1,13 +1,18 @@
-//! `fokker features`: train a feature space for metrics of images, and take samples there.
+//! `fokker features`: train a feature space for metrics of images, take samples there, and compare what came of it.
 
+use std::fs::File;
+use std::io::{BufReader, Cursor};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use fokker_data::sets::Array;
-use fokker_data::{DataConfig, atomic_write, write_npy};
+use fokker_data::{DataConfig, Dataset, atomic_write, read_npy, write_npy};
+use fokker_metrics::{Frechet, Moments, Statistics};
+use fokker_nn::Module;
 use fokker_tensor::Tensor;
-use fokker_train::{FeatureTraining, SampleSection, TrainedFeatures, train_features};
+use fokker_train::{FeatureNetwork, FeatureTraining, SampleSection, train_features};
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::preview::data_config;
@@ -15,7 +20,15 @@ use crate::print;
 use crate::progress::{Progress, duration};
 use crate::rows::test_set;
 
+/// What becomes of weights that PyTorch saved; tests/reference/weights_to_safetensors.py does the same with checks.
+const CONVERSION: &str = "Features of networks that others trained come from a .safetensors file that you have: the weights of pytorch-fid's \
+    Inception-v3 (pt_inception-2015-12-05-6726825d.pth), or of DINOv2 ViT-S/14, ViT-B/14 or ViT-L/14 (the release's .pth, or \
+    model.safetensors of Hugging Face's facebook/dinov2-base). To make one of a .pth file, with Python, PyTorch and safetensors:\n\n  \
+    python -c \"import sys, torch, safetensors.torch as s; s.save_file({k: v.float().contiguous() for k, v in torch.load(sys.argv[1], \
+    map_location='cpu', weights_only=True).items() if v.is_floating_point()}, sys.argv[2])\" weights.pth weights.safetensors";
+
 #[derive(Args)]
+#[command(after_help = CONVERSION)]
 pub(crate) struct Features {
     #[command(subcommand)]
     command: Command,
@@ -25,8 +38,10 @@ pub(crate) struct Features {
 enum Command {
     /// Learn a feature space from a data set's labels: the last hidden layer of a small classifier.
     Train(Train),
-    /// Write the features of samples or of a data set's images.
+    /// Write the features of samples or of a data set's images, or their mean and covariance.
     Extract(Extract),
+    /// Print the Fréchet distance of two sets of features: the FID if they are Inception's.
+    Compare(Compare),
 }
 
 #[derive(Args)]
@@ -52,9 +67,10 @@ struct Train {
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker features extract features/mnist.safetensors samples.npy --out generated.npy\n  \
-                        fokker features extract features/mnist.safetensors mnist --split test --out test.npy")]
+                        fokker features extract features/mnist.safetensors mnist --split test --out test.npy\n  \
+                        fokker features extract inception.safetensors generated.npy --out generated.npz")]
 struct Extract {
-    /// A file that `fokker features train` wrote.
+    /// A file that `fokker features train` wrote, or the weights of Inception-v3 or DINOv2 (see `fokker features --help`).
     file: PathBuf,
     /// Images: an .npy or .npz array [N, H, W, C] in [-1, 1] or of bytes, or a data set's name as for `features train`.
     samples: String,
@@ -67,9 +83,22 @@ struct Extract {
     /// Number of images, the first of them [default: all, or 10000 of a generated set].
     #[arg(short = 'n', long = "count", value_name = "N")]
     count: Option<std::num::NonZeroUsize>,
-    /// The features, f32 [N, D].
-    #[arg(long, value_name = "NPY", default_value = "features.npy")]
+    /// The features, f32 [N, D], as .npy; or as .npz only their mean, covariance and number, in pytorch-fid's format.
+    #[arg(long, value_name = "FILE", default_value = "features.npy")]
     out: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  fokker features compare generated.npz test.npz\n  \
+                        fokker features compare generated.npy fid_stats_cifar10_train.npz --json")]
+struct Compare {
+    /// Features [N, D] (.npy), or statistics that `features extract` or pytorch-fid wrote (.npz).
+    first: PathBuf,
+    /// The other set, of the same network.
+    second: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -88,6 +117,7 @@ impl Features {
         match self.command {
             Command::Train(train) => train.run(),
             Command::Extract(extract) => extract.run(),
+            Command::Compare(compare) => compare.run(),
         }
     }
 }
@@ -133,10 +163,50 @@ impl Train {
     }
 }
 
+/// What is kept of features.
+enum Kept {
+    All(Vec<Tensor>),
+    Moments(Box<Moments>),
+}
+
 impl Extract {
     fn run(self) -> Result<(), Failure> {
-        expect_extension(&self.out, "npy")?;
-        let features = TrainedFeatures::load(&self.file)?;
+        let summary = self.out.extension().is_some_and(|e| e == "npz");
+        if !summary {
+            expect_extension(&self.out, "npy")?;
+        }
+        let features = FeatureNetwork::load(&self.file)?;
+        let (set, first, count) = self.images(&features)?;
+        let started = Instant::now();
+        let mut progress = Progress::new("image", 0, count as u64);
+        let width = features.width();
+        let mut kept = if summary { Kept::Moments(Box::new(Moments::new(width))) } else { Kept::All(Vec::new()) };
+        for start in (0..count).step_by(AT_ONCE) {
+            let end = (start + AT_ONCE).min(count);
+            let x = set.batch(&(first + start..first + end).collect::<Vec<_>>())?.x;
+            let found = features.of(&x).map_err(|e| Failure::failed(format!("{}, rows from {start}: {e}", self.samples)))?;
+            match &mut kept {
+                Kept::All(parts) => parts.push(found),
+                Kept::Moments(moments) => moments.add(&found)?,
+            }
+            progress.set(end as u64, "");
+        }
+        progress.finish();
+        match kept {
+            Kept::All(parts) => write_npy(&self.out, &Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0))?,
+            Kept::Moments(moments) => {
+                let mut bytes = Cursor::new(Vec::new());
+                moments.statistics()?.write_npz(&mut bytes)?;
+                atomic_write(&self.out, |file| file.write_all(bytes.get_ref()))?;
+            }
+        }
+        let seconds = duration(started.elapsed().as_secs_f64());
+        print::say(format_args!("{count} images, {width} features each: {}, in {seconds}", self.out.display()));
+        Ok(())
+    }
+
+    /// The set, the first of its rows and how many.
+    fn images(&self, features: &FeatureNetwork) -> Result<(Box<dyn Dataset>, usize, usize), Failure> {
         let is_array = Path::new(&self.samples).extension().is_some_and(|e| e == "npy" || e == "npz");
         let data = match is_array {
             true if self.data.is_some() => return Err(Failure::usage("--data: expected a data set's name with it, not a file")),
@@ -157,21 +227,46 @@ impl Extract {
             (true, Part::Test) => (set.len(), wanted.unwrap_or(10_000)),
             (false, _) => (0, wanted.unwrap_or(usize::MAX).min(set.len())),
         };
-        let started = Instant::now();
-        let mut progress = Progress::new("image", 0, count as u64);
-        let mut parts = Vec::new();
-        for start in (0..count).step_by(AT_ONCE) {
-            let end = (start + AT_ONCE).min(count);
-            let x = set.batch(&(first + start..first + end).collect::<Vec<_>>())?.x;
-            parts.push(features.of(&x).map_err(|e| Failure::failed(format!("{}, rows from {start}: {e}", self.samples)))?);
-            progress.set(end as u64, "");
+        Ok((set, first, count))
+    }
+}
+
+impl Compare {
+    fn run(self) -> Result<(), Failure> {
+        let (first, second) = (statistics(&self.first)?, statistics(&self.second)?);
+        let files = format!("{} and {}", self.first.display(), self.second.display());
+        let distance = Frechet::between(&first, &second).map_err(|e| Failure::failed(format!("{files}: {e}")))?;
+        let width = first.mean().len();
+        if self.json {
+            let value = json!({ "frechet": distance, "features": width, "counts": [first.count(), second.count()] });
+            return print::answer(format_args!("{value:#}"));
         }
-        progress.finish();
-        let all = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0);
-        write_npy(&self.out, &all)?;
-        let seconds = duration(started.elapsed().as_secs_f64());
-        print::say(format_args!("{count} images, {} features each: {}, in {seconds}", features.width(), self.out.display()));
+        print::answer(format_args!("Fréchet distance: {distance:.6}"))?;
+        let count = |s: &Statistics| s.count().map_or("an unknown number".to_owned(), |n| n.to_string());
+        print::say(format_args!("{width} features of {} and {} images", count(&first), count(&second)));
+        if [&first, &second].iter().any(|s| s.count().is_some_and(|n| n <= width as u64)) {
+            print::note("with no more images than features the distance is mostly bias: compare at equal numbers only");
+        }
         Ok(())
+    }
+}
+
+/// Mean and covariance of the features in a file.
+fn statistics(path: &Path) -> Result<Statistics, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::failed(format!("{}: {e}", path.display()));
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("npz") => {
+            let file = File::open(path).map_err(|e| failed(&format!("cannot read: {e}")))?;
+            Statistics::read_npz(BufReader::new(file)).map_err(|e| failed(&e))
+        }
+        Some("npy") => {
+            let x = read_npy(path)?;
+            if x.rank() != 2 {
+                return Err(failed(&format!("expected features [N, D], found an array {:?}", x.shape())));
+            }
+            Moments::of(&x).and_then(|moments| moments.statistics()).map_err(|e| failed(&e))
+        }
+        _ => Err(Failure::usage(format!("{}: expected features in .npy, or statistics in .npz", path.display()))),
     }
 }
 
@@ -183,15 +278,51 @@ fn expect_extension(out: &Path, extension: &str) -> Result<(), Failure> {
 }
 
 /// What `inspect` says about features.
-pub(crate) fn describe(features: &TrainedFeatures) -> Vec<String> {
-    let (learned, config) = (features.learned(), &features.classifier().config);
-    vec![
-        format!("features:   {} of images {:?}, version {}", features.width(), config.sample_shape, learned.version),
-        format!(
-            "learned:    from {} images of {}, {} classes, seed {}",
-            learned.images, learned.data, config.classes, learned.seed
-        ),
-        format!("accuracy:   {:.2} % of {} test images, at step {}", 100.0 * learned.accuracy(), learned.tested, learned.steps),
-        format!("sha256:     {}", features.id()),
-    ]
+pub(crate) fn describe(features: &FeatureNetwork) -> Vec<String> {
+    let mut lines = match features {
+        FeatureNetwork::Pretrained(features) => {
+            let network = features.network();
+            vec![
+                format!("features:   {} of images [H, W, 1] or [H, W, 3] of any size", network.width()),
+                format!("network:    {}", network.about()),
+                format!("parameters: {}", network.parameter_count()),
+            ]
+        }
+        FeatureNetwork::Trained(features) => {
+            let (learned, config) = (features.learned(), &features.classifier().config);
+            vec![
+                format!("features:   {} of images {:?}, version {}", features.width(), config.sample_shape, learned.version),
+                format!(
+                    "learned:    from {} images of {}, {} classes, seed {}",
+                    learned.images, learned.data, config.classes, learned.seed
+                ),
+                format!(
+                    "accuracy:   {:.2} % of {} test images, at step {}",
+                    100.0 * learned.accuracy(),
+                    learned.tested,
+                    learned.steps
+                ),
+                format!("parameters: {}", features.classifier().parameter_count()),
+            ]
+        }
+    };
+    lines.push(format!("sha256:     {}", features.id()));
+    lines
+}
+
+/// The same as a value.
+pub(crate) fn to_json(features: &FeatureNetwork) -> serde_json::Value {
+    match features {
+        FeatureNetwork::Trained(trained) => json!({
+            "features": trained.learned(),
+            "sha256": features.id(),
+            "classifier": trained.classifier().config,
+            "parameters": trained.classifier().parameter_count(),
+        }),
+        FeatureNetwork::Pretrained(given) => json!({
+            "features": { "network": features.name(), "width": features.width() },
+            "sha256": features.id(),
+            "parameters": given.network().parameter_count(),
+        }),
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use fokker_models::Classifier;
 use fokker_models::checkpoint::Checkpoint;
+use fokker_models::{Classifier, ImageNetwork};
 use fokker_nn::Module;
-use fokker_train::{RunDirectory, TrainedFeatures, load_model};
+use fokker_train::{FeatureNetwork, RunDirectory, load_model};
 
 use crate::failure::Failure;
 use crate::print;
@@ -16,7 +16,7 @@ use crate::progress::duration;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker inspect runs/glyphs\n  fokker inspect runs/glyphs/model.safetensors --json")]
 pub(crate) struct Inspect {
-    /// A run's folder, or a model's, checkpoint's or features' .safetensors file.
+    /// A run's folder, or a .safetensors file of a model, a checkpoint or features (the weights of Inception-v3 and DINOv2 too).
     path: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -25,8 +25,11 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        if self.path.is_file() && Classifier::is_in(&Checkpoint::read(&self.path)?) {
-            return self.features();
+        if self.path.is_file() {
+            let checkpoint = Checkpoint::read(&self.path)?;
+            if Classifier::is_in(&checkpoint) || ImageNetwork::kind(&checkpoint).is_some() {
+                return self.features();
+            }
         }
         let run = if self.path.is_dir() { Some(RunDirectory::open(&self.path)?) } else { None };
         let file = run.as_ref().map_or_else(|| self.path.clone(), |r| r.file("model.safetensors"));
@@ -76,19 +79,10 @@ impl Inspect {
     }
 
     fn features(&self) -> Result<(), Failure> {
-        let features = TrainedFeatures::load(&self.path)?;
-        let network = features.classifier();
+        let features = FeatureNetwork::load(&self.path)?;
         if self.json {
-            let value = serde_json::json!({
-                "features": features.learned(),
-                "sha256": features.id(),
-                "classifier": network.config,
-                "parameters": network.parameter_count(),
-            });
-            return print::answer(format_args!("{value:#}"));
+            return print::answer(format_args!("{:#}", crate::features::to_json(&features)));
         }
-        let mut lines = crate::features::describe(&features);
-        lines.push(format!("parameters: {}", network.parameter_count()));
-        print::answer(lines.join("\n"))
+        print::answer(crate::features::describe(&features).join("\n"))
     }
 }

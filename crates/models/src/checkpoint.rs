@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use serde::Serialize;
 
 use crate::error::ModelError;
+use crate::pretrained::ImageNetwork;
 
 /// The metadata key of the checksum; added when a file is written and taken away when it is read.
 const CHECKSUM: &str = "fokker.crc32";
@@ -78,8 +79,8 @@ impl Checkpoint {
         found.ok_or_else(|| ModelError::file(file, format!("no `{key}` in the metadata: this is {}", self.kind())))
     }
 
-    /// What the metadata say this is, for messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    /// What this is by its metadata or its names, for messages.
+    pub fn kind(&self) -> &'static str {
         // The first that is there: a run's checkpoint says what its model is, too.
         let kinds = [
             ("fokker.run", "a run's checkpoint"),
@@ -87,7 +88,8 @@ impl Checkpoint {
             ("fokker.classifier", "a classifier of images"),
         ];
         let found = kinds.iter().find(|(key, _)| self.metadata.contains_key(*key));
-        found.map_or("a file that fokker did not write", |(_, kind)| kind)
+        let ours = found.map(|(_, kind)| *kind);
+        ours.or_else(|| ImageNetwork::kind(self)).unwrap_or("a file that fokker did not write")
     }
 
     /// The file's content: the same bytes for the same tensors and strings. Write it through a temporary file
@@ -149,7 +151,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If it is not a safetensors file of `f32` and `f64` tensors, or not what its checksum was made for. Files of other programs
-    /// have none.
+    /// have none; their counters of batches (`….num_batches_tracked`), which are integers, are left out.
     pub fn from_bytes(bytes: &[u8], file: &Path) -> Result<Checkpoint, ModelError> {
         let bad = |e: safetensors::SafeTensorError| ModelError::file(file, format!("not a valid .safetensors file: {e}"));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
@@ -161,6 +163,8 @@ impl Checkpoint {
             let tensor = match view.dtype() {
                 safetensors::Dtype::F32 => Tensor::from_vec(view.shape(), numbers(data, f32::from_le_bytes)),
                 safetensors::Dtype::F64 => Tensor::from_vec(view.shape(), numbers(data, f64::from_le_bytes)),
+                // How many batches a batch norm has seen, which nothing depends on.
+                _ if name.ends_with(".num_batches_tracked") => continue,
                 other => return Err(ModelError::file(file, format!("tensor `{name}` is {other:?}, expected F32 or F64"))),
             };
             tensors.insert(name.to_owned(), tensor);

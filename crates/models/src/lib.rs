@@ -1,4 +1,4 @@
-//! Score networks, the diffusion models made of them, and a classifier of images.
+//! Score networks, the diffusion models made of them, and networks of features for images.
 //!
 //! A [`DiffusionModel`] is a network together with the process it was trained under and its preconditioning: a
 //! [`Denoiser`](fokker_sde::Denoiser) that solvers can sample from. Its file is a `.safetensors` with the configuration in the
@@ -34,6 +34,7 @@ mod diffusion;
 mod error;
 mod mlp;
 mod network;
+mod pretrained;
 mod unet;
 
 pub use classifier::{Classifier, ClassifierConfig};
@@ -41,4 +42,5 @@ pub use diffusion::{DiffusionModel, ModelConfig};
 pub use error::ModelError;
 pub use mlp::{Mlp, MlpConfig};
 pub use network::{Network, NetworkConfig};
+pub use pretrained::{Dinov2, ImageNetwork, Inception};
 pub use unet::{UNet, UNetConfig};

@@ -1,4 +1,5 @@
-//! A feature space for images, learned from a data set's labels: what metrics of images compare samples in.
+//! Feature spaces for images, what metrics of images compare samples in: learned from a data set's labels, or [of a network that others
+//! trained](PretrainedFeatures). What is learned here:
 //!
 //! ```text
 //! φ(x) [D]                          the last hidden layer of a `Classifier`
@@ -9,7 +10,9 @@
 //! Training stops when the loss of rows that were kept apart for this has not fallen for some time, and goes back to where it was lowest. The
 //! file's SHA-256 is the identity of a feature space: scores in one say nothing about scores in another.
 
+mod network;
 mod parts;
+mod pretrained;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::evaluation::sha256;
+pub use network::FeatureNetwork;
 use parts::{Part, Parts};
+pub use pretrained::PretrainedFeatures;
 
 /// The version of the feature space that a file says it is of: another network or other preparation of images is another version.
 pub const FEATURES_VERSION: u32 = 1;
@@ -362,20 +367,8 @@ impl TrainedFeatures {
     /// If the images have another shape, or one has a number that is not finite.
     pub fn of(&self, x: &Tensor) -> Result<Tensor, TrainError> {
         self.fits(x.shape().get(1..).unwrap_or_default(), "images")?;
-        let n = x.dim(0);
-        let mut parts = Vec::new();
-        for start in (0..n).step_by(at_once(&self.classifier)) {
-            let some = x.slice(0, start..(start + at_once(&self.classifier)).min(n));
-            if !some.all_finite() {
-                let bad = (0..some.dim(0)).find(|&i| !some.slice(0, i..i + 1).all_finite()).expect("one of them is not finite");
-                return Err(TrainError::config(format!("image {}", start + bad), "expected finite numbers, found others"));
-            }
-            parts.push(self.classifier.features(&some.to(Dtype::F32).clamp(-1.0, 1.0)));
-        }
-        match parts.as_slice() {
-            [] => Ok(Tensor::zeros(&[0, self.width()], Dtype::F32)),
-            parts => Ok(Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)),
-        }
+        let images = |some: &Tensor| self.classifier.features(&some.to(Dtype::F32).clamp(-1.0, 1.0));
+        in_batches(x, at_once(&self.classifier), self.width(), images)
     }
 
     /// `p(class | x)` from [the features](Self::of) of `x`: `[N, D] -> f32 [N, K]`. Rows sum to 1.
@@ -385,5 +378,23 @@ impl TrainedFeatures {
     #[track_caller]
     pub fn probabilities(&self, features: &Tensor) -> Tensor {
         self.classifier.logits(&features.to(Dtype::F32)).softmax()
+    }
+}
+
+/// The features `f` `[B, width]` of all images `[N, H, W, C]`, so many at once.
+fn in_batches(x: &Tensor, at_once: usize, width: usize, f: impl Fn(&Tensor) -> Tensor) -> Result<Tensor, TrainError> {
+    let n = x.dim(0);
+    let mut parts = Vec::new();
+    for start in (0..n).step_by(at_once) {
+        let some = x.slice(0, start..(start + at_once).min(n));
+        if !some.all_finite() {
+            let bad = (0..some.dim(0)).find(|&i| !some.slice(0, i..i + 1).all_finite()).expect("one of them is not finite");
+            return Err(TrainError::config(format!("image {}", start + bad), "expected finite numbers, found others"));
+        }
+        parts.push(f(&some));
+    }
+    match parts.as_slice() {
+        [] => Ok(Tensor::zeros(&[0, width], Dtype::F32)),
+        parts => Ok(Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)),
     }
 }

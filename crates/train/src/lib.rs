@@ -30,7 +30,10 @@ mod variance;
 
 pub use config::{DataSection, EmaSection, ModelSection, RunConfig, SampleSection, TrainSection, override_sampler};
 pub use error::TrainError;
-pub use features::{FEATURES_VERSION, FeatureStep, FeatureTraining, Learned, Reading, TrainedFeatures, train_features};
+pub use features::{
+    FEATURES_VERSION, FeatureNetwork, FeatureStep, FeatureTraining, Learned, PretrainedFeatures, Reading, TrainedFeatures,
+    train_features,
+};
 pub use objective::{Objective, TimeDistribution, Weighting};
 pub use recipes::{RECIPES, Recipe};
 pub use run::{Event, Outcome, Record, RunDirectory, kept_model, load_model, train};

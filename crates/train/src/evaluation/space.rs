@@ -3,7 +3,7 @@
 use fokker_tensor::{Noise, Tensor};
 
 use crate::error::TrainError;
-use crate::features::TrainedFeatures;
+use crate::features::FeatureNetwork;
 
 /// The stream of random projections.
 const STREAM: u64 = 0x7261_0011;
@@ -22,15 +22,16 @@ pub enum Features {
         /// Seed of the map.
         seed: u64,
     },
-    /// The last hidden layer of a classifier that was trained for this: of images, what tells classes apart.
-    Trained(Box<TrainedFeatures>),
+    /// Of images, those of a network of a file: the last hidden layer of a classifier that was trained for this, which sees what tells
+    /// classes apart, or of a network that others trained on photographs.
+    Network(FeatureNetwork),
 }
 
 impl Features {
     /// Features `[N, D]` of samples `[N, ...]`, in their type.
     ///
     /// # Errors
-    /// If trained features are of images of another shape, or one of these has a number that is not finite.
+    /// If a network's features are of images of another shape, or one of these has a number that is not finite.
     ///
     /// # Panics
     /// If there are no samples, or a projection has no width.
@@ -40,7 +41,7 @@ impl Features {
         let flat = x.reshape(&[x.dim(0), x.len() / x.dim(0)]);
         Ok(match *self {
             Features::Pixels => flat,
-            Features::Trained(ref features) => features.of(x)?.to(x.dtype()),
+            Features::Network(ref features) => features.of(x)?.to(x.dtype()),
             Features::Projection { width, seed } => {
                 assert!(width > 0, "a projection to no numbers");
                 let map = Noise::new(seed, STREAM).normal(&[flat.dim(1), width], 0, 0, x.dtype());
@@ -54,7 +55,7 @@ impl Features {
         match self {
             Features::Pixels => "pixels".to_owned(),
             Features::Projection { width, seed } => format!("projection-{width}-{seed}"),
-            Features::Trained(features) => format!("trained-{}", features.id()),
+            Features::Network(features) => format!("{}-{}", features.name(), features.id()),
         }
     }
 }
