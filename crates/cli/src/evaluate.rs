@@ -172,7 +172,7 @@ impl Evaluate {
         let (mut rows, mut missing, mut of) = (Vec::new(), Vec::new(), Vec::new());
         // Of data first: no row is needed for it.
         let mut likely = Vec::from_iter(self.data_likelihood(&evaluation, &compared, &cache, &mut missing, &stop)?);
-        let measured = measure(&evaluation, &ways, &mut cache, &stop)?;
+        let measured = measure(&evaluation, &ways, &mut cache, stop)?;
         for (way, row) in sorted(&ways, measured) {
             match row {
                 Some(row) => {
