@@ -10,7 +10,7 @@ const HEIGHT: f64 = 340.0;
 const FRAME: [f64; 4] = [64.0, 466.0, 34.0, 288.0];
 
 /// Told apart by people who see colours differently (Okabe & Ito 2008).
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31"];
+pub(crate) const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31"];
 
 /// One row.
 pub(crate) struct Point {
@@ -46,7 +46,7 @@ pub(crate) struct Chart<'a> {
 }
 
 /// A linear or logarithmic map from values to places.
-struct Scale {
+pub(crate) struct Scale {
     low: f64,
     high: f64,
     logarithmic: bool,
@@ -70,7 +70,12 @@ impl Scale {
         Scale { low, high, logarithmic, from, to }
     }
 
-    fn at(&self, value: f64) -> f64 {
+    /// A linear map.
+    pub(crate) fn linear(values: std::ops::Range<f64>, from: f64, to: f64) -> Scale {
+        Scale { low: values.start, high: values.end, logarithmic: false, from, to }
+    }
+
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let share = if self.logarithmic {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -80,7 +85,7 @@ impl Scale {
     }
 
     /// Round values on the axis.
-    fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self) -> Vec<f64> {
         let round = |x: f64| 10f64.powf(x.log10().floor());
         if self.logarithmic && self.high / self.low > 4.0 {
             let decades = (self.low.log10().floor() as i32)..=(self.high.log10().ceil() as i32);

@@ -4,26 +4,38 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use fokker_data::{Batch, read_npy};
+use fokker_data::{Batch, Dataset, read_npy};
 use fokker_solve::{Solver, SolverConfig};
 use fokker_tensor::Tensor;
-use fokker_train::evaluation::{COLUMNS, Cache, Evaluation, Features, Row, Ruler, Way, judge, optimal, sha256};
-use fokker_train::{FeatureNetwork, Interval, TrainError};
+use fokker_train::evaluation::{
+    COLUMNS, Cache, Evaluation, Features, Likelihoods, Row, Ruler, Set, Trajectory, Way, judge, optimal, sha256,
+};
+use fokker_train::{Classes, FeatureNetwork, TrainError};
 use serde_json::json;
 
-use crate::chart::short;
 use crate::failure::Failure;
 use crate::method::{Method, Opened, Which, unknown};
 use crate::print;
 use crate::progress::{Progress, duration};
 use crate::report::{Report, Shown};
-use crate::rows::Rows;
+use crate::rows::{Rows, classes};
+use crate::sample::has_picture;
+use crate::table::{likelihoods_json, likelihoods_text, table, to_json};
 
 /// The solvers that are measured besides the run's own where none are named.
 const SOLVERS: [&str; 5] = ["ddim", "heun", "dpmpp-multistep", "unipc", "euler-ancestral"];
 
 /// Points that are kept of a row for its picture, and images.
 const SHOWN: (usize, usize) = (4000, 64);
+
+/// Samples whose way from noise is shown: points, and images.
+const MOVED: (usize, usize) = (2000, 16);
+
+/// Samples whose likelihood is computed where no number is given: points and other vectors, and images.
+const SCORED: (usize, usize) = (200, 64);
+
+/// The most training samples that copies are looked for in.
+const TRAINING: usize = 100_000;
 
 /// The fewest samples that have the neighbours that coverage looks at.
 const LEAST: usize = 6;
@@ -64,7 +76,7 @@ pub(crate) struct Evaluate {
     /// file or folder [default: test if there is one, otherwise train].
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// Training data to look for copies in, the first so many; 0 for none [default: all of a run's].
+    /// Training data to look for copies in, the first so many; 0 for none [default: all of a run's, but at most 100,000].
     #[arg(long, value_name = "N")]
     training: Option<usize>,
     /// Judge these samples too, `[N, ...]` in the data's units: another system's, say.
@@ -88,6 +100,11 @@ pub(crate) struct Evaluate {
     /// Change a setting of the sampler, as in `fokker sample` (may be repeated).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Compute how likely so many of the data are, and of the samples of the row of least distance; 0 for none. Costs some 100 network calls and
+    /// as many products with their Jacobian for each, as much as a row of 300 to 400 calls with so many samples [default: with --out, 64 images or
+    /// 200 vectors; otherwise 0].
+    #[arg(long, value_name = "N")]
+    likelihood: Option<usize>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -103,8 +120,20 @@ struct Compared {
     reference: Tensor,
     /// As many data again, to compare data with data.
     again: Option<Tensor>,
-    training: Option<Tensor>,
+    /// The classes of the reference, as the model knows them.
+    classes: Classes,
+    /// How many values its numbers can have, if not any.
+    levels: Option<usize>,
+    training: Option<Box<dyn Dataset>>,
     ruler: Ruler,
+}
+
+/// What there is besides rows.
+struct Beside {
+    /// The row of least distance to the data, if there is one.
+    best: Option<usize>,
+    likelihoods: Vec<Likelihoods>,
+    trajectory: Option<Trajectory>,
 }
 
 impl Evaluate {
@@ -149,17 +178,30 @@ impl Evaluate {
             others.push((row.map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?, Some(x)));
         }
         let mut cache = self.out.as_deref().map_or_else(|| Ok(Cache::in_memory()), Cache::open)?;
-        let measured = measure(&evaluation, &ways, &mut cache, || budget.is_some_and(|b| started.elapsed().as_secs_f64() >= b))?;
-        let (mut rows, mut missing) = (Vec::new(), Vec::new());
+        let stop = || budget.is_some_and(|b| started.elapsed().as_secs_f64() >= b);
+        let (mut rows, mut missing, mut of) = (Vec::new(), Vec::new(), Vec::new());
+        // Of data first: no row is needed for it.
+        let mut likely = Vec::from_iter(self.data_likelihood(&evaluation, &compared, &cache, &mut missing, &stop)?);
+        let measured = measure(&evaluation, &ways, &mut cache, stop)?;
         for (way, row) in sorted(&ways, measured) {
             match row {
-                Some(row) => rows.push(row),
+                Some(row) => {
+                    rows.push(row);
+                    of.push(way);
+                }
                 None => missing.push(way.name()),
             }
         }
-        self.write_report(&opened, &evaluation, &compared, &others, &rows, &missing, &cache)?;
+        let best = best(&rows, ruler.distance());
+        let mut trajectory = None;
+        if let Some(i) = best {
+            likely.extend(self.sample_likelihood(&evaluation, &compared, (of[i], &rows[i]), &cache, &mut missing, &stop)?);
+            trajectory = self.trajectory(&evaluation, of[i], &cache)?;
+        }
+        let beside = Beside { best, likelihoods: likely, trajectory };
+        self.write_report(&opened, &evaluation, &compared, &others, &rows, &beside, &missing, &cache)?;
         let rows: Vec<Row> = others.into_iter().map(|(row, _)| row).chain(rows).collect();
-        self.answer(&evaluation, &compared.name, &rows, &missing)?;
+        self.answer(&evaluation, &compared.name, &rows, &beside.likelihoods, &missing)?;
         self.tell(&format!("done in {}", duration(started.elapsed().as_secs_f64())));
         Ok(())
     }
@@ -210,30 +252,85 @@ impl Evaluate {
             None => (train(), "training data".to_owned()),
         };
         // As many again, to compare data with data. A set of another size would not compare.
-        let Batch { x, labels } = rows.first(opened, Some(2 * self.count))?;
+        let (Batch { x, labels }, levels) = rows.first(opened, 2 * self.count)?;
         let n = x.dim(0).min(self.count);
         let (reference, again) = (x.slice(0, 0..n), (x.dim(0) == 2 * n).then(|| x.slice(0, n..2 * n)));
         let labels = labels.map(|labels| labels[..n].to_vec());
-        let mut ruler = Ruler::new(features, &reference, labels).map_err(|e| Failure::failed(format!("{name}: {e}")))?;
+        let classes = classes(&opened.model, labels.clone());
+        let space = if self.features == "pixels" { String::new() } else { format!(", --features {}", self.features) };
+        let mut ruler = Ruler::new(features, &reference, labels).map_err(|e| Failure::failed(format!("{name}{space}: {e}")))?;
         if reference.dim(0) < self.count {
             print::note(format_args!("{name}: {} samples, fewer than the {} of each row", reference.dim(0), self.count));
         }
-        let training = match (&opened.config, self.training) {
-            (None, _) | (_, Some(0)) => None,
-            (Some(_), wanted) => Some(train().first(opened, wanted)?.x),
-        };
-        if let (Some(x), Features::Network(FeatureNetwork::Pretrained(_))) = (&training, ruler.features())
-            && x.dim(0) > SLOW
-        {
-            print::note(format_args!(
-                "training data: features of {} images, which takes a while; --training looks at fewer",
-                x.dim(0)
-            ));
-        }
+        let training = opened.config.as_ref().filter(|_| self.training != Some(0)).map(|_| train().set(opened)).transpose()?;
         if let Some(training) = &training {
-            ruler = ruler.with_training(training)?;
+            let count = training.len().min(self.training.unwrap_or(TRAINING));
+            if matches!(ruler.features(), Features::Network(FeatureNetwork::Pretrained(_))) && count > SLOW {
+                print::note(format_args!(
+                    "training data: features of {count} images, which takes a while; --training looks at fewer"
+                ));
+            }
+            ruler = ruler.with_training(count, |rows| Ok(training.batch(&rows.collect::<Vec<_>>())?.x))?;
         }
-        Ok(Compared { name, reference, again, training, ruler })
+        Ok(Compared { name, reference, again, classes, levels, training, ruler })
+    }
+
+    /// How many samples' likelihoods are wanted.
+    fn scored(&self, evaluation: &Evaluation) -> usize {
+        let default = if evaluation.model.config.sample_shape.len() > 1 { SCORED.1 } else { SCORED.0 };
+        self.likelihood.unwrap_or(if self.out.is_some() { default } else { 0 })
+    }
+
+    fn data_likelihood(
+        &self,
+        evaluation: &Evaluation,
+        compared: &Compared,
+        cache: &Cache,
+        missing: &mut Vec<String>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Likelihoods>, Failure> {
+        let count = self.scored(evaluation).min(compared.reference.dim(0));
+        if count == 0 {
+            return Ok(None);
+        }
+        let x = compared.reference.slice(0, 0..count);
+        let (name, levels, classes) = (compared.name.clone(), compared.levels, first(&compared.classes, count));
+        let source = Set::identify(&x);
+        likelihoods(evaluation, &Set { name, source, count, classes, levels }, &|| Ok(x.clone()), cache, missing, stop)
+    }
+
+    fn sample_likelihood(
+        &self,
+        evaluation: &Evaluation,
+        compared: &Compared,
+        (way, row): (&Way, &Row),
+        cache: &Cache,
+        missing: &mut Vec<String>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Likelihoods>, Failure> {
+        let count = self.scored(evaluation).min(evaluation.request.count);
+        if count == 0 {
+            return Ok(None);
+        }
+        let (name, source) = (format!("samples of {}", way.name()), row.key.clone());
+        let (levels, classes) = (compared.levels, first(&evaluation.request.classes, count));
+        let x = || evaluation.samples(way, count);
+        likelihoods(evaluation, &Set { name, source, count, classes, levels }, &x, cache, missing, stop)
+    }
+
+    /// How samples of the best row come about, for the page.
+    fn trajectory(&self, evaluation: &Evaluation, way: &Way, cache: &Cache) -> Result<Option<Trajectory>, Failure> {
+        let shape = &evaluation.model.config.sample_shape;
+        if self.out.is_none() || !has_picture(shape) {
+            return Ok(None);
+        }
+        let count = if shape.len() > 1 { MOVED.1 } else { MOVED.0 };
+        if let Some(found) = cache.trajectory(&evaluation.trajectory_key(way, count)?)? {
+            return Ok(Some(found));
+        }
+        let found = evaluation.trajectory(way, count).map_err(|e| named(way, e))?;
+        cache.keep_trajectory(&found)?;
+        Ok(Some(found))
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything that there is goes into the report")]
@@ -244,16 +341,17 @@ impl Evaluate {
         compared: &Compared,
         others: &[(Row, Option<Tensor>)],
         rows: &[Row],
+        beside: &Beside,
         missing: &[String],
         cache: &Cache,
     ) -> Result<(), Failure> {
         let Some(out) = &self.out else { return Ok(()) };
-        let best = optimal(rows, evaluation.ruler.distance());
+        let optimal = optimal(rows, evaluation.ruler.distance());
         let mut shown = Vec::new();
         for (row, x) in others {
             shown.push(Shown { row: row.clone(), optimal: false, samples: x.as_ref().map(kept) });
         }
-        for (row, optimal) in rows.iter().zip(best) {
+        for (row, optimal) in rows.iter().zip(optimal) {
             shown.push(Shown { row: row.clone(), optimal, samples: cache.shown(&row.key)? });
         }
         let report = Report {
@@ -263,8 +361,11 @@ impl Evaluate {
             model_file: self.which.file(),
             compared_with: &compared.name,
             reference: &kept(&compared.reference),
-            training: compared.training.as_ref(),
+            training: compared.training.as_deref(),
             rows: &shown,
+            best: beside.best.map(|i| &shown[others.len() + i]),
+            trajectory: beside.trajectory.as_ref(),
+            likelihoods: &beside.likelihoods,
             missing,
         };
         let path = out.join("report.html");
@@ -273,7 +374,14 @@ impl Evaluate {
         Ok(())
     }
 
-    fn answer(&self, evaluation: &Evaluation, data: &str, rows: &[Row], missing: &[String]) -> Result<(), Failure> {
+    fn answer(
+        &self,
+        evaluation: &Evaluation,
+        data: &str,
+        rows: &[Row],
+        likelihoods: &[Likelihoods],
+        missing: &[String],
+    ) -> Result<(), Failure> {
         let distance = evaluation.ruler.distance();
         let best = optimal(rows, distance);
         if self.json {
@@ -288,6 +396,7 @@ impl Evaluate {
                 "seeds": evaluation.seeds,
                 "pareto_objectives": [distance, "coverage", "nfe"],
                 "rows": rows,
+                "likelihoods": likelihoods.iter().map(likelihoods_json).collect::<Vec<_>>(),
                 "missing": missing,
             });
             return print::answer(format_args!("{value:#}"));
@@ -298,6 +407,9 @@ impl Evaluate {
         let n = evaluation.request.count;
         let spread = if evaluation.seeds > 1 { "± is half the 95 % interval" } else { "one seed has no interval" };
         print::say(format_args!("{n} samples of each of {} seeds beside {data}; {spread}", evaluation.seeds));
+        for found in likelihoods {
+            print::answer(likelihoods_text(found))?;
+        }
         if !missing.is_empty() {
             print::answer(format_args!("not measured, the budget was spent: {}", missing.join("; ")))?;
         }
@@ -402,6 +514,44 @@ fn measure(
     Ok(rows)
 }
 
+/// How likely a set is, if that was computed before or there is time to; `x` gives its samples.
+fn likelihoods(
+    evaluation: &Evaluation,
+    set: &Set,
+    x: &dyn Fn() -> Result<Tensor, TrainError>,
+    cache: &Cache,
+    missing: &mut Vec<String>,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Likelihoods>, Failure> {
+    if let Some(found) = cache.likelihoods(&evaluation.likelihood_key(set))? {
+        // The same samples may have another name now.
+        return Ok(Some(Likelihoods { name: set.name.clone(), ..found }));
+    }
+    if stop() {
+        missing.push(format!("likelihood of {}", set.name));
+        return Ok(None);
+    }
+    let mut progress = Progress::new("likelihood", 0, set.count as u64);
+    let found = evaluation.likelihoods(set, &x()?, &mut |done| progress.set(done as u64, &set.name))?;
+    progress.note(&format!("likelihood of {}: {}", set.name, duration(found.seconds)));
+    progress.finish();
+    Ok(Some(cache.keep_likelihoods(&found)?))
+}
+
+/// Those of the first samples.
+fn first(classes: &Classes, count: usize) -> Classes {
+    match classes {
+        Classes::Each(labels) => Classes::Each(labels[..count].to_vec()),
+        other => other.clone(),
+    }
+}
+
+/// The row of least distance to the data.
+fn best(rows: &[Row], distance: &str) -> Option<usize> {
+    let of = |i: &usize| rows[*i].score(distance).map_or(f64::INFINITY, |score| score.mean);
+    (0..rows.len()).filter(|i| of(i).is_finite()).min_by(|a, b| of(a).total_cmp(&of(b)))
+}
+
 fn named(way: &Way, error: TrainError) -> Failure {
     match error {
         TrainError::Io { .. } | TrainError::Data(_) | TrainError::Config { .. } => error.into(),
@@ -417,78 +567,6 @@ fn sorted(ways: &[Way], rows: Vec<Option<Row>>) -> Vec<(&Way, Option<Row>)> {
     all
 }
 
-/// A mean with half its interval, in as many digits as the interval makes sense of.
-pub(crate) fn plus_minus(interval: &Interval) -> String {
-    let Some(half) = interval.half_width.filter(|half| *half > 0.0) else { return short(interval.mean) };
-    if half < 1e-4 || interval.mean.abs() < 1e-3 && half < 1e-2 {
-        return format!("{:.2e} ± {half:.0e}", interval.mean);
-    }
-    let digits = (1.0 - half.log10().floor()).clamp(0.0, 5.0) as usize;
-    format!("{:.digits$} ± {half:.digits$}", interval.mean)
-}
-
-/// Bytes for people.
-pub(crate) fn mebibytes(bytes: u64) -> String {
-    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-/// Seconds of one sample for people.
-pub(crate) fn latency(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{} ms", short(seconds * 1e3)) } else { format!("{} s", short(seconds)) }
-}
-
-/// The table's cells, the headings first; a row that failed says why in place of its scores.
-fn table(rows: &[Row], best: &[bool]) -> String {
-    let columns: Vec<_> = COLUMNS.iter().filter(|c| rows.iter().any(|row| row.scores.contains_key(c.name))).collect();
-    let mut cells = vec![vec!["".to_owned(), "solver".into(), "steps".into(), "NFE".into()]];
-    cells[0].extend(columns.iter().map(|c| c.title.to_lowercase()));
-    cells[0].extend(["samples/s", "latency", "memory"].map(str::to_owned));
-    let number = |n: Option<usize>| n.map_or_else(String::new, |n| n.to_string());
-    for (row, best) in rows.iter().zip(best) {
-        let mut line = vec![if *best { "*" } else { "" }.to_owned(), row.name.clone(), number(row.steps), number(row.nfe)];
-        if row.failed.is_none() {
-            line.extend(columns.iter().map(|c| row.score(c.name).map_or_else(String::new, |i| plus_minus(&i))));
-            line.push(row.rate().map_or_else(String::new, |rate| short(rate.mean)));
-            line.push(row.latency.map_or_else(String::new, latency));
-            line.push(row.memory.map_or_else(String::new, mebibytes));
-        }
-        cells.push(line);
-    }
-    let width = |i: usize| cells.iter().filter_map(|line| line.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
-    let failed = std::iter::once(None).chain(rows.iter().map(|row| row.failed.as_ref()));
-    let line = |(cells, failed): (&Vec<String>, Option<&String>)| {
-        let text = |(i, cell): (usize, &String)| match i {
-            0 | 1 => format!("{cell:<0$}", widths[i]),
-            _ => format!("{cell:>0$}", widths[i]),
-        };
-        let text = cells.iter().enumerate().map(text).collect::<Vec<_>>().join("  ");
-        let text = failed.map_or(text.clone(), |why| format!("{text}  failed: {why}"));
-        text.trim_end().to_owned()
-    };
-    cells.iter().zip(failed).map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn to_json(row: &Row, best: bool) -> serde_json::Value {
-    let measured = |interval: Option<Interval>, values: &[f64]| {
-        interval.map(|i| json!({ "mean": i.mean, "half_width": i.half_width, "values": values }))
-    };
-    let scores: serde_json::Map<String, serde_json::Value> =
-        row.scores.iter().map(|(name, values)| (name.clone(), json!(measured(row.score(name), values)))).collect();
-    json!({
-        "name": row.name,
-        "steps": row.steps,
-        "nfe": row.nfe,
-        "pareto": best,
-        "scores": scores,
-        "samples_per_second": measured(row.rate(), &row.rates),
-        "latency_seconds": row.latency,
-        "peak_memory_bytes": row.memory,
-        "failed": row.failed,
-        "key": row.key,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,26 +576,5 @@ mod tests {
         let of = |text: &str| seconds(text).ok();
         assert_eq!((of("90s"), of("5m"), of("1.5h"), of("7")), (Some(90.0), Some(300.0), Some(5400.0), Some(7.0)));
         assert_eq!((of("m"), of("-1s"), of("5 minutes"), of("inf")), (None, None, None, None));
-    }
-
-    #[test]
-    fn intervals_have_as_many_digits_as_make_sense() {
-        let text = |mean, half| plus_minus(&Interval { mean, standard_error: Some(0.0), half_width: half });
-        assert_eq!(text(0.91234, Some(0.0123)), "0.912 ± 0.012");
-        assert_eq!(text(12.34, Some(1.5)), "12.3 ± 1.5");
-        assert_eq!(text(0.25, None), "0.25");
-        assert_eq!(text(1.0, Some(0.0)), "1");
-    }
-
-    #[test]
-    fn a_table_marks_the_best_and_says_why_a_row_is_empty() {
-        let scores = [("coverage".to_owned(), vec![0.9, 0.92])];
-        let good = Row { name: "heun".into(), steps: Some(5), nfe: Some(9), scores: scores.into(), ..Row::default() };
-        let bad = Row { name: "euler".into(), steps: Some(5), failed: Some("not finite".into()), ..Row::default() };
-        let text = table(&[good, bad], &[true, false]);
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].contains("coverage") && !lines[0].contains("recall"), "{text}");
-        assert!(lines[1].starts_with("*  heun") && lines[1].contains("0.91 ± 0.13"), "{text}");
-        assert!(lines[2].starts_with("   euler") && lines[2].ends_with("failed: not finite"), "{text}");
     }
 }

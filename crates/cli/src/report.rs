@@ -3,19 +3,24 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use fokker_data::{Grid, Picture, Scatter, atomic_write};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use fokker_data::{Dataset, Grid, Picture, Scatter, atomic_write};
 use fokker_nn::Module;
 use fokker_sde::Sde;
 use fokker_tensor::Tensor;
-use fokker_train::evaluation::{Better, COLUMNS, Column, Evaluation, Row};
+use fokker_train::evaluation::{Better, COLUMNS, Column, Evaluation, Likelihoods, Row, Trajectory};
 use fokker_train::{Interval, RunConfig, RunDirectory};
 
-use crate::chart::{Axis, Chart, Point, escape, mark, short};
-use crate::evaluate::{latency, mebibytes, plus_minus};
+use crate::chart::{Axis, COLOURS, Chart, Point, escape, mark, short};
 use crate::failure::Failure;
+use crate::progress::duration;
 use crate::sample::has_picture;
+use crate::table::{latency, mebibytes, plus_minus};
+use crate::{histogram, movie};
 
 const STYLE: &str = include_str!("report.css");
+const SCRIPT: &str = include_str!("report.js");
 
 /// Pairs of a sample and its nearest training vector.
 const PAIRS: usize = 10;
@@ -37,9 +42,15 @@ pub(crate) struct Report<'a> {
     pub(crate) compared_with: &'a str,
     /// The data's samples that are shown.
     pub(crate) reference: &'a Tensor,
-    /// The whole training set, where it is known.
-    pub(crate) training: Option<&'a Tensor>,
+    /// The training set, where it is known.
+    pub(crate) training: Option<&'a dyn Dataset>,
     pub(crate) rows: &'a [Shown],
+    /// That of least distance to the data, if there is one.
+    pub(crate) best: Option<&'a Shown>,
+    /// How its first samples came about.
+    pub(crate) trajectory: Option<&'a Trajectory>,
+    /// Of data and of its samples.
+    pub(crate) likelihoods: &'a [Likelihoods],
     pub(crate) missing: &'a [String],
 }
 
@@ -63,6 +74,8 @@ impl Report<'_> {
         let sections = [
             ("Quality, coverage, speed", self.table() + &self.charts()),
             ("Samples", self.samples()?),
+            ("From noise to samples", self.movie()?),
+            ("Likelihood", self.likelihood()),
             ("Nearest training data", self.neighbours()?),
             ("Training", self.training_curve()?),
             ("What the columns say, and what they cannot see", self.columns()),
@@ -76,7 +89,8 @@ impl Report<'_> {
         Ok(format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-             <title>{name}: the trilemma measured</title>\n<style>\n{STYLE}</style></head>\n<body><main>\n{}{body}</main></body></html>\n",
+             <title>{name}: the trilemma measured</title>\n<style>\n{STYLE}</style></head>\n<body><main>\n{}{body}</main>\
+             <script>\n{SCRIPT}</script></body></html>\n",
             self.header(&name)
         ))
     }
@@ -266,11 +280,91 @@ impl Report<'_> {
         png(&picture)
     }
 
+    /// The way of the best row's first samples.
+    fn movie(&self) -> Result<String, Failure> {
+        let (Some(way), Some(shown)) = (self.trajectory, self.best) else { return Ok(String::new()) };
+        let mut text = String::from("<div class=\"movie\"><div class=\"frames\">");
+        for (moment, picture) in way.moments.iter().zip(movie::frames(way, self.reference)) {
+            let caption = movie::caption(moment, way.total);
+            let _ = write!(
+                text,
+                "<figure class=\"frame\"><img alt=\"{caption}\" src=\"{}\"><figcaption>{caption}</figcaption></figure>",
+                png(&picture)?
+            );
+        }
+        let answers = if way.states.dim(1) == 2 {
+            "Left, the state x<sub>t</sub>; right, x̂<sub>0</sub>, what the network last took it for in the step that begins there."
+        } else {
+            "The state x<sub>t</sub>; this solver does not tell what the network takes it for."
+        };
+        let _ = write!(
+            text,
+            "</div></div><p class=\"note\">{answers} States are scaled to the size that data have, as the noise would leave the picture. The first {} \
+             samples of the row of least {} ({}, {} steps), not chosen.</p>",
+            way.states.dim(2),
+            self.quality().title,
+            escape(&shown.row.name),
+            shown.row.steps.unwrap_or(0),
+        );
+        Ok(text)
+    }
+
+    /// Histogram, means and intervals.
+    fn likelihood(&self) -> String {
+        let Some(first) = self.likelihoods.first() else { return String::new() };
+        let found: Vec<&Likelihoods> = self.likelihoods.iter().filter(|set| !set.values.is_empty()).collect();
+        let (svg, beyond) = histogram::svg(&found);
+        let mut text = if found.is_empty() { String::new() } else { format!("<figure class=\"likelihood\">{svg}</figure>") };
+        let unit = first.unit();
+        let _ = write!(
+            text,
+            "<div class=\"wide\"><table class=\"rows\"><thead><tr><th></th><th>of</th><th>samples</th><th>mean, {unit}</th><th>solver's error</th>\
+             <th>network calls</th><th>time</th></tr></thead><tbody>"
+        );
+        let mut colours = COLOURS.iter();
+        for set in self.likelihoods {
+            let Some(mean) = set.mean() else {
+                let _ = write!(text, "<tr><td></td><th>{}</th>", escape(&set.name));
+                let why = set.failed.as_deref().unwrap_or("no values");
+                let _ = write!(text, "<td class=\"failed\" colspan=\"5\">failed: {}</td></tr>", escape(why));
+                continue;
+            };
+            // In the order of the picture's colours.
+            let fill = colours.next().unwrap_or(&"#000");
+            let swatch =
+                format!("<svg class=\"swatch\" viewBox=\"0 0 14 14\"><rect width=\"14\" height=\"14\" fill=\"{fill}\"/></svg>");
+            let _ = write!(
+                text,
+                "<tr><td></td><th>{swatch}{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                escape(&set.name),
+                set.values.len(),
+                cell(&mean),
+                short(set.in_unit(set.solver).abs()),
+                set.nfe,
+                duration(set.seconds)
+            );
+        }
+        text += "</tbody></table></div>";
+        let levels = first.levels.map_or_else(String::new, |levels| {
+            format!(
+                " The {levels} levels are made real by uniform noise, so that the bits are an upper bound; samples are taken to the nearest level."
+            )
+        });
+        let strays = if beyond > 0 { format!(" {beyond} beyond its ends are counted in the last bins.") } else { String::new() };
+        let _ = write!(
+            text,
+            "<p class=\"note\">Of the model alone, without guidance, through its probability-flow ODE; with the noise of the first time, σ = {}.{levels} \
+             Dashed, means; the bands are their 95&nbsp;% intervals, of the spread over samples, random probes and draws and of the solver's \
+             error.{strays} Samples that are more likely than data crowd where the model's density is high; less likely ones are where the \
+             model itself says that there is little.</p>",
+            short(self.evaluation.model.config.sde.sigma(self.evaluation.model.config.sde.span().0))
+        );
+        text
+    }
+
     /// The samples of the best row that are most like one training vector.
     fn neighbours(&self) -> Result<String, Failure> {
-        let best = |shown: &&Shown| shown.row.score(self.quality().name).map_or(f64::INFINITY, |i| i.mean);
-        let measured = self.rows.iter().filter(|shown| shown.row.steps.is_some() && shown.samples.is_some());
-        let Some(shown) = measured.min_by(|a, b| best(a).total_cmp(&best(b))) else { return Ok(String::new()) };
+        let Some(shown) = self.best else { return Ok(String::new()) };
         let (Some(x), Some(training)) = (&shown.samples, self.training) else { return Ok(String::new()) };
         let x = &x.slice(0, 0..x.dim(0).min(64));
         let Some(found) = self.evaluation.ruler.nearest_training(x).map_err(Failure::from)? else { return Ok(String::new()) };
@@ -278,7 +372,7 @@ impl Report<'_> {
         order.sort_by(|&a, &b| found.ratios[a].total_cmp(&found.ratios[b]));
         order.truncate(PAIRS);
         let nearest: Vec<usize> = order.iter().map(|&i| found.neighbours[i]).collect();
-        let (samples, neighbours) = (x.gather(&order), training.gather(&nearest));
+        let (samples, neighbours) = (x.gather(&order), training.batch(&nearest)?.x.to(x.dtype()));
         let ratios: Vec<String> = order.iter().map(|&i| short(found.ratios[i])).collect();
         let row = format!("{}, {} steps", escape(&shown.row.name), shown.row.steps.unwrap_or(0));
         let mut text = String::new();
@@ -312,7 +406,7 @@ impl Report<'_> {
              of memorisation are over all samples.</p>",
             x.dim(0),
             self.quality().title,
-            thousands(training.dim(0)),
+            thousands(self.evaluation.ruler.training_count()),
         );
         Ok(text)
     }
@@ -326,11 +420,11 @@ impl Report<'_> {
         Ok(format!(
             "<figure class=\"loss\"><img alt=\"loss curve\" src=\"data:image/svg+xml;base64,{}\"><figcaption>Step {} of {}, {} samples seen, {} of \
              training.</figcaption></figure>",
-            base64(svg.as_bytes()),
+            BASE64.encode(svg.as_bytes()),
             last.step,
             config.train.steps,
             last.images,
-            crate::progress::duration(last.seconds)
+            duration(last.seconds)
         ))
     }
 
@@ -419,37 +513,12 @@ fn quoted(argument: &str) -> String {
 
 fn png(picture: &Picture) -> Result<String, Failure> {
     let bytes = picture.to_png().map_err(|e| Failure::failed(format!("a picture of the report: {e}")))?;
-    Ok(format!("data:image/png;base64,{}", base64(&bytes)))
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, i| (bits << 8) | u32::from(group.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            let digit = DIGITS[((bits >> (18 - 6 * i)) & 63) as usize];
-            text.push(if i <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
+    Ok(format!("data:image/png;base64,{}", BASE64.encode(&bytes)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_written_as_the_standard_says() {
-        // RFC 4648, section 10.
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
-    }
 
     #[test]
     fn arguments_are_quoted_where_a_shell_needs_it() {

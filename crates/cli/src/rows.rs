@@ -66,11 +66,18 @@ impl Rows {
         self.open(opened.config.as_ref()).is_ok()
     }
 
-    /// The first samples, up to `count`, or as many as an epoch has where no number is given, with their labels.
-    pub(crate) fn first(&self, opened: &Opened, count: Option<usize>) -> Result<Batch, Failure> {
+    /// The first samples, up to `count`, with their labels; and how many values their numbers can have, if not any.
+    pub(crate) fn first(&self, opened: &Opened, count: usize) -> Result<(Batch, Option<usize>), Failure> {
         let source = self.open(opened.config.as_ref())?;
         fits(source.set.as_ref(), &opened.model)?;
-        Ok(source.set.batch(&source.rows(Some(count.unwrap_or(source.set.len()))))?)
+        Ok((source.set.batch(&source.rows(Some(count)))?, source.set.levels()))
+    }
+
+    /// The whole set, whose samples fit the model.
+    pub(crate) fn set(&self, opened: &Opened) -> Result<Box<dyn Dataset>, Failure> {
+        let set = self.open(opened.config.as_ref())?.set;
+        fits(set.as_ref(), &opened.model)?;
+        Ok(set)
     }
 
     /// The same data, at least so many samples of them.
@@ -86,10 +93,7 @@ impl Rows {
         let Batch { x, labels } = source.set.batch(&source.rows(self.count))?;
         request.count = x.dim(0);
         if which.class.is_none() {
-            request.classes = match (model.config.classes, labels) {
-                (Some(n), Some(labels)) if labels.iter().all(|&label| (label as usize) < n) => Classes::Each(labels),
-                _ => Classes::Unconditional,
-            };
+            request.classes = classes(model, labels);
         }
         Ok(Read { x, levels: source.set.levels() })
     }
@@ -131,6 +135,14 @@ impl Rows {
             None => DataConfig::Array(Array::at(data)),
         };
         whole(&config, true)
+    }
+}
+
+/// The classes of data with these labels: none, unless all are the model's.
+pub(crate) fn classes(model: &DiffusionModel, labels: Option<Vec<u32>>) -> Classes {
+    match (model.config.classes, labels) {
+        (Some(n), Some(labels)) if labels.iter().all(|&label| (label as usize) < n) => Classes::Each(labels),
+        _ => Classes::Unconditional,
     }
 }
 

@@ -6,9 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-use crate::error::MetricError;
-use crate::nearest::Nearest;
-use crate::pairs::{Form, Pairs};
+use crate::pairs::{Form, Pairs, Tile};
 use crate::vectors::Vectors;
 
 /// What one pass over all pairs of real and generated vectors has counted.
@@ -21,51 +19,57 @@ pub(crate) struct Balls {
     pub(crate) held: Vec<bool>,
 }
 
-/// The squared radii of a set's balls.
-///
-/// # Errors
-/// When the set has no `k` other vectors.
-pub(crate) fn squared_radii(set: &'static str, x: &Vectors, k: usize) -> Result<Vec<f64>, MetricError> {
-    if k == 0 {
-        return Err(MetricError::config("k", k, "at least one neighbour"));
-    }
-    x.at_least(set, k + 1, format!("{k} neighbours of each among the others"))?;
-    Ok(Nearest::within(x, k).farthest())
+/// The count while pairs are looked at. Sums of integers and disjunctions: no order of tiles changes them.
+pub(crate) struct Count<'r> {
+    of_real: &'r [f64],
+    of_generated: Vec<f64>,
+    holding: Vec<AtomicU32>,
+    occupied: Vec<AtomicBool>,
+    held: Vec<AtomicBool>,
 }
 
-impl Balls {
-    /// Counts with squared radii of the balls around real vectors and, where wanted, around generated ones.
-    pub(crate) fn count(real: &Vectors, generated: &Vectors, of_real: &[f64], of_generated: Option<&[f64]>) -> Balls {
-        let holding: Vec<AtomicU32> = (0..generated.rows()).map(|_| AtomicU32::new(0)).collect();
-        let flags = || -> Vec<AtomicBool> { (0..real.rows()).map(|_| AtomicBool::new(false)).collect() };
-        let (occupied, held) = (flags(), flags());
+impl<'r> Count<'r> {
+    /// With squared radii of the balls around real vectors and, where wanted, around generated ones.
+    pub(crate) fn new(of_real: &'r [f64], of_generated: Option<&[f64]>, generated: usize) -> Count<'r> {
+        let flags = || -> Vec<AtomicBool> { of_real.iter().map(|_| AtomicBool::new(false)).collect() };
         // A ball of no vector: no squared distance is negative.
-        let none = vec![-1.0; generated.rows()];
-        let of_generated = of_generated.unwrap_or(&none);
-        // Sums of integers and disjunctions: no order of tiles changes them.
-        Pairs::across(real, generated, Form::SquaredDistance).each(|tile| {
-            let columns = tile.first_col..tile.first_col + tile.cols;
-            let mut counts = vec![0u32; tile.cols];
-            for (i, row) in tile.rows().enumerate() {
-                let i = tile.first_row + i;
-                let (occupies, holds) =
-                    pulp::Arch::new().dispatch(|| compare(row, of_real[i], &of_generated[columns.clone()], &mut counts));
-                if occupies {
-                    occupied[i].store(true, Relaxed);
-                }
-                if holds {
-                    held[i].store(true, Relaxed);
-                }
+        let of_generated = of_generated.map_or_else(|| vec![-1.0; generated], <[f64]>::to_vec);
+        let holding = (0..generated).map(|_| AtomicU32::new(0)).collect();
+        Count { of_real, of_generated, holding, occupied: flags(), held: flags() }
+    }
+
+    /// Looks at a tile whose rows are real vectors and whose columns are generated ones.
+    pub(crate) fn visit(&self, tile: &Tile) {
+        let columns = tile.first_col..tile.first_col + tile.cols;
+        let mut counts = vec![0u32; tile.cols];
+        for (i, row) in tile.rows().enumerate() {
+            let i = tile.first_row + i;
+            let others = &self.of_generated[columns.clone()];
+            let (occupies, holds) = pulp::Arch::new().dispatch(|| compare(row, self.of_real[i], others, &mut counts));
+            if occupies {
+                self.occupied[i].store(true, Relaxed);
             }
-            for (total, count) in holding[columns].iter().zip(counts) {
-                if count > 0 {
-                    total.fetch_add(count, Relaxed);
-                }
+            if holds {
+                self.held[i].store(true, Relaxed);
             }
-        });
+        }
+        for (total, count) in self.holding[columns].iter().zip(counts) {
+            if count > 0 {
+                total.fetch_add(count, Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn finish(self) -> Balls {
         let plain = |flags: Vec<AtomicBool>| flags.into_iter().map(AtomicBool::into_inner).collect();
-        let holding = holding.into_iter().map(AtomicU32::into_inner).collect();
-        Balls { holding, occupied: plain(occupied), held: plain(held) }
+        let holding = self.holding.into_iter().map(AtomicU32::into_inner).collect();
+        Balls { holding, occupied: plain(self.occupied), held: plain(self.held) }
+    }
+
+    /// Looks at every pair.
+    pub(crate) fn over(self, real: &Vectors, generated: &Vectors) -> Balls {
+        Pairs::across(real, generated, Form::SquaredDistance).each(|tile| self.visit(&tile));
+        self.finish()
     }
 }
 

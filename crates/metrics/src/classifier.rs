@@ -23,7 +23,7 @@ pub struct TwoSampleAccuracy {
     pub tested: usize,
 }
 
-/// Vectors to learn from, and vectors to be judged on; of each as many real as generated ones.
+/// Vectors to learn from, and vectors to be judged on; of each as many real as generated ones, in the type of the sets.
 pub(crate) struct Split {
     /// `[n, D]`, real vectors first.
     pub(crate) train: Tensor,
@@ -44,7 +44,7 @@ impl Split {
         let part = |rows: std::ops::Range<usize>| {
             let z = Vectors::pooled(x, y);
             let rows: Vec<usize> = a[rows.clone()].iter().copied().chain(b[rows].iter().map(|j| x.rows() + j)).collect();
-            z.gather(rows.into_iter(), None)
+            z.select(&rows)
         };
         Ok(Split { train: part(0..n / 2), test: part(n / 2..n) })
     }

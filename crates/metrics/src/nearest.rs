@@ -21,41 +21,27 @@ impl Nearest {
     /// Of every `x` its neighbours among the `y`, of which there are at least `k`.
     pub(crate) fn across(x: &Vectors, y: &Vectors, k: usize) -> Nearest {
         assert!(k >= 1 && k <= y.rows(), "{k} neighbours among {}", y.rows());
-        let blocks = Best::blocks(x, k);
-        Pairs::across(x, y, Form::SquaredDistance).each(|tile| {
-            let mut best = blocks[tile.blocks().0].lock().expect("no visitor panics");
-            best.rows(&tile);
-        });
-        Nearest::collect(blocks, k)
+        let search = Search::new(x, k);
+        Pairs::across(x, y, Form::SquaredDistance).each(|tile| search.rows(&tile));
+        search.finish()
     }
 
     /// Of every `x` its neighbours among the other `x`, of which there are at least `k`.
     pub(crate) fn within(x: &Vectors, k: usize) -> Nearest {
         assert!(k >= 1 && k < x.rows(), "{k} neighbours among {}", x.rows() - 1);
-        let blocks = Best::blocks(x, k);
+        let search = Search::new(x, k);
         Pairs::within(x, Form::SquaredDistance).each(|tile| {
             if tile.diagonal() {
                 for i in 0..tile.cols {
                     tile.values[i * tile.cols + i] = f64::INFINITY;
                 }
             }
-            let (a, b) = tile.blocks();
-            blocks[a].lock().expect("no visitor panics").rows(&tile);
-            if a != b {
-                blocks[b].lock().expect("no visitor panics").columns(&tile);
+            search.rows(&tile);
+            if !tile.diagonal() {
+                search.columns(&tile);
             }
         });
-        Nearest::collect(blocks, k)
-    }
-
-    fn collect(blocks: Vec<Mutex<Best>>, k: usize) -> Nearest {
-        let (mut squared, mut indices) = (Vec::new(), Vec::new());
-        for block in blocks {
-            let best = block.into_inner().expect("no visitor panics");
-            squared.extend(best.squared);
-            indices.extend(best.indices);
-        }
-        Nearest { k, squared, indices }
+        search.finish()
     }
 
     /// The squared distances to vector `i`'s neighbours, the smallest first.
@@ -68,9 +54,47 @@ impl Nearest {
         &self.indices[i * self.k..(i + 1) * self.k]
     }
 
-    /// Each vector's squared distance to its `k`-th neighbour.
-    pub(crate) fn farthest(&self) -> Vec<f64> {
-        self.squared.chunks_exact(self.k).map(|row| row[self.k - 1]).collect()
+    /// Each vector's squared distance to its `k`-th neighbour, which there is.
+    pub(crate) fn squared_of(&self, k: usize) -> Vec<f64> {
+        self.squared.chunks_exact(self.k).map(|row| row[k - 1]).collect()
+    }
+}
+
+/// The neighbours while tiles are looked at, in any order and several at once.
+pub(crate) struct Search {
+    k: usize,
+    blocks: Vec<Mutex<Best>>,
+}
+
+impl Search {
+    /// Of every `x` its `k` nearest.
+    pub(crate) fn new(x: &Vectors, k: usize) -> Search {
+        let block = |i| {
+            let n = x.span(i).len();
+            let squared = vec![f64::INFINITY; n * k];
+            Mutex::new(Best { k, squared, indices: vec![usize::MAX; n * k], bounds: vec![f64::INFINITY; n] })
+        };
+        Search { k, blocks: (0..x.blocks()).map(block).collect() }
+    }
+
+    /// Looks at a tile whose rows are vectors that are searched for.
+    pub(crate) fn rows(&self, tile: &Tile) {
+        self.blocks[tile.blocks().0].lock().expect("no visitor panics").rows(tile);
+    }
+
+    /// Looks at a tile whose columns are vectors that are searched for.
+    pub(crate) fn columns(&self, tile: &Tile) {
+        self.blocks[tile.blocks().1].lock().expect("no visitor panics").columns(tile);
+    }
+
+    pub(crate) fn finish(self) -> Nearest {
+        let (mut squared, mut indices) = (Vec::new(), Vec::new());
+        for block in self.blocks {
+            let best = block.into_inner().expect("no visitor panics");
+            squared.extend(best.squared);
+            indices.extend(best.indices);
+        }
+        Nearest { k: self.k, squared, indices }
     }
 }
 
@@ -87,16 +111,6 @@ struct Best {
 const CHUNK: usize = 16;
 
 impl Best {
-    fn blocks(x: &Vectors, k: usize) -> Vec<Mutex<Best>> {
-        (0..x.blocks())
-            .map(|i| {
-                let n = x.span(i).len();
-                let squared = vec![f64::INFINITY; n * k];
-                Mutex::new(Best { k, squared, indices: vec![usize::MAX; n * k], bounds: vec![f64::INFINITY; n] })
-            })
-            .collect()
-    }
-
     /// Looks at a tile whose rows are this block's vectors.
     fn rows(&mut self, tile: &Tile) {
         for (i, row) in tile.rows().enumerate() {
@@ -191,7 +205,7 @@ mod tests {
                 for (a, b) in found.squared(i).iter().zip(expected) {
                     assert!((a / b.0 - 1.0).abs() < 1e-12);
                 }
-                assert_eq!(found.farthest()[i], found.squared(i)[k - 1]);
+                assert_eq!(found.squared_of(k)[i], found.squared(i)[k - 1]);
             }
         }
     }

@@ -41,6 +41,11 @@ impl<'a> Vectors<'a> {
         Ok(Vectors { parts: vec![x], rows, width })
     }
 
+    /// A set that [`new`](Self::new) has accepted before.
+    pub(crate) fn checked(x: &'a Tensor) -> Vectors<'a> {
+        Vectors { parts: vec![x], rows: x.dim(0), width: x.len() / x.dim(0) }
+    }
+
     /// Both sets, checked to be of one space.
     pub(crate) fn pair(real: &'a Tensor, generated: &'a Tensor) -> Result<(Vectors<'a>, Vectors<'a>), MetricError> {
         Vectors::named_pair(("real", real), ("generated", generated))
@@ -89,21 +94,25 @@ impl<'a> Vectors<'a> {
         self.rows.div_ceil(BLOCK)
     }
 
-    /// One row as `f64`.
-    pub(crate) fn copy_row(&self, row: usize, out: &mut [f64]) {
-        let mut row = row;
+    /// The part that has a row, and the row's place in its numbers.
+    fn locate(&self, mut row: usize) -> (&'a Tensor, std::ops::Range<usize>) {
+        let wanted = row;
         for part in &self.parts {
             if row < part.dim(0) {
-                let at = row * self.width..(row + 1) * self.width;
-                match part.dtype() {
-                    Dtype::F32 => out.iter_mut().zip(&part.as_slice::<f32>()[at]).for_each(|(o, &v)| *o = f64::from(v)),
-                    Dtype::F64 => out.copy_from_slice(&part.as_slice::<f64>()[at]),
-                }
-                return;
+                return (part, row * self.width..(row + 1) * self.width);
             }
             row -= part.dim(0);
         }
-        panic!("row {row} beyond the last of {}", self.rows);
+        panic!("row {wanted} beyond the last of {}", self.rows);
+    }
+
+    /// One row as `f64`.
+    pub(crate) fn copy_row(&self, row: usize, out: &mut [f64]) {
+        let (part, at) = self.locate(row);
+        match part.dtype() {
+            Dtype::F32 => out.iter_mut().zip(&part.as_slice::<f32>()[at]).for_each(|(o, &v)| *o = f64::from(v)),
+            Dtype::F64 => out.copy_from_slice(&part.as_slice::<f64>()[at]),
+        }
     }
 
     /// These rows as `[rows, D]` in `f64`, less `centre` where there is one.
@@ -117,6 +126,19 @@ impl<'a> Vectors<'a> {
             }
         }
         Tensor::from_vec(&[count, self.width], data)
+    }
+
+    /// These rows as `[rows, D]` in the narrowest type that holds the sets' numbers: as many bytes as they have there.
+    pub(crate) fn select(&self, rows: &[usize]) -> Tensor {
+        if self.parts.iter().any(|part| part.dtype() == Dtype::F64) {
+            return self.gather(rows.iter().copied(), None);
+        }
+        let mut data = Vec::with_capacity(rows.len() * self.width);
+        for &row in rows {
+            let (part, at) = self.locate(row);
+            data.extend_from_slice(&part.as_slice::<f32>()[at]);
+        }
+        Tensor::from_vec(&[rows.len(), self.width], data)
     }
 
     /// Block `i` as `[rows, D]`.
@@ -193,5 +215,9 @@ mod tests {
         assert_eq!(z.mean(), [3.0, 5.0]);
         assert_eq!(z.column(1), [2.0, 4.0, 9.0]);
         assert_eq!(z.gather([2, 0].into_iter(), Some(&[1.0, 1.0])).to_vec::<f64>(), [4.0, 8.0, 0.0, 1.0]);
+        let wide = z.select(&[2, 0]);
+        assert_eq!((wide.dtype(), wide.to_vec::<f64>()), (Dtype::F64, vec![5.0, 9.0, 1.0, 2.0]));
+        let narrow = Vectors::pooled(&x, &x).select(&[3, 0]);
+        assert_eq!((narrow.dtype(), narrow.to_vec::<f32>()), (Dtype::F32, vec![3.0, 4.0, 1.0, 2.0]));
     }
 }

@@ -61,22 +61,47 @@ fn every_way_of_sampling_is_measured_once_and_the_page_needs_nothing_else() {
     {
         assert!(page.contains(part), "no `{part}` in the page");
     }
-    for part in ["http://", "https://", "src=\"/", "<script", "<link", "@import", "NaN"] {
+    for part in ["http://", "https://", "src=\"/", "<script ", "fetch(", "import(", "@import", "<link", "NaN"] {
         assert!(!page.contains(part), "`{part}` in the page");
     }
     assert_eq!(page.matches("<svg viewBox=\"0 0 480 340\"").count(), 3);
+    // How samples come about: every moment is in the page, whether a script runs or not, and says which it is.
+    let frames: Vec<&str> = page.split("<figure class=\"frame\">").skip(1).collect();
+    let captions = frames.iter().map(|frame| frame.split("<figcaption>step ").nth(1).unwrap().split(' ').next().unwrap());
+    let captions: Vec<usize> = captions.map(|step| step.parse().unwrap()).collect();
+    let steps = captions[captions.len() - 1];
+    assert!(matches!(steps, 2 | 4), "steps of some row, not {steps}");
+    assert_eq!(captions, (0..=steps).collect::<Vec<_>>());
     // The data, the data again, and the rows.
-    assert_eq!(page.matches("src=\"data:image/png").count(), 6);
+    assert_eq!(page.matches("src=\"data:image/png").count(), 6 + frames.len());
+    // How likely the data are, and the samples of the row of least distance: more likely are data.
+    let likelihoods = first["likelihoods"].as_array().unwrap();
+    assert_eq!((&likelihoods[0]["name"], likelihoods.len()), (&"test data".into(), 2));
+    for found in likelihoods {
+        assert_eq!((&found["unit"], &found["samples"], &found["failed"]), (&"nats".into(), &60.into(), &Value::Null), "{found}");
+        assert_eq!(found["values"].as_array().unwrap().len(), 60);
+        assert!(found["half_width"].as_f64().unwrap() > 0.0 && found["mean"].as_f64().unwrap().abs() < 50.0, "{found}");
+    }
+    assert_eq!(page.matches("class=\"histogram\"").count(), 1);
+    assert!(page.contains(likelihoods[1]["name"].as_str().unwrap()), "{}", likelihoods[1]["name"]);
 
     // The same again is read, times and all; other steps are measured as long as there is time, which is none.
     let files = place.files("report");
-    assert_eq!(files.len(), 6, "{files:?}");
+    assert_eq!(files.len(), 10, "{files:?}");
     assert_eq!(succeed(&place, &["--steps", "4,2", "--out", "report"]), first);
     let more = succeed(&place, &["--steps", "2,3,4", "--out", "report", "--budget", "0s"]);
     assert_eq!(more["rows"], first["rows"]);
     assert_eq!(more["missing"], serde_json::json!(["euler, 3 steps", "heun, 3 steps"]));
     let page = String::from_utf8(place.read("report/report.html")).unwrap();
     assert!(page.contains("Not measured, as the budget was spent: euler, 3 steps; heun, 3 steps."));
+    // Likelihoods of other samples are not computed without time, nor where none are wanted; what was computed is there.
+    let few = succeed(&place, &["--steps", "2,4", "--out", "report", "--budget", "0s", "--likelihood", "7"]);
+    assert_eq!(few["likelihoods"], serde_json::json!([]));
+    let missing = format!("likelihood of {}", likelihoods[1]["name"].as_str().unwrap());
+    assert_eq!(few["missing"], serde_json::json!(["likelihood of test data", missing]));
+    let none = succeed(&place, &["--steps", "2,4", "--out", "report", "--budget", "0s", "--likelihood", "0"]);
+    assert_eq!((&none["likelihoods"], &none["missing"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert!(!String::from_utf8(place.read("report/report.html")).unwrap().contains("class=\"histogram\""));
 
     // An interrupted run has the first rows alone, and goes on after them.
     let lines = String::from_utf8(place.read("report/rows.jsonl")).unwrap();
@@ -105,12 +130,43 @@ fn samples_of_a_file_are_judged_by_the_same_ruler() {
     assert_eq!(rows[1]["name"], "x.npy");
     assert_eq!(rows[1]["scores"]["recall"]["values"][0], rows[3]["scores"]["recall"]["values"][0]);
     assert!(rows[1]["nfe"].is_null() && rows[1]["scores"]["recall"]["half_width"].is_null());
+    // Likelihoods are of the page, or asked for.
+    assert_eq!(found["likelihoods"], serde_json::json!([]));
+    let asked = succeed(&place, &["--steps", "2", "--likelihood", "6"]);
+    assert_eq!((&asked["likelihoods"][0]["samples"], &asked["likelihoods"][1]["samples"]), (&6.into(), &6.into()));
     // Where nothing is to be kept, nothing is written.
     assert_eq!(place.files(""), ["x.npy"]);
-    let args = evaluate(&["--steps", "2"]);
+    let args = evaluate(&["--steps", "2", "--likelihood", "6"]);
     let args: Vec<&str> = args.iter().map(String::as_str).filter(|a| *a != "--json").collect();
     let text = place.succeed(&args[..]);
     assert!(text.contains("sliced w2") && text.contains("euler") && text.lines().any(|line| line.starts_with('*')), "{text}");
+    assert!(text.contains("likelihood of test data: ") && text.contains(" nats, 6 of them"), "{text}");
+}
+
+#[test]
+fn samples_that_are_all_alike_or_on_a_line_have_a_row() {
+    let place = Place::new();
+    let alike = Tensor::full(&[60, 2], 0.5, Dtype::F32);
+    let line = Noise::new(0, 1).normal(&[60, 1], 0, 0, Dtype::F32);
+    write_npy(place.path("alike.npy"), &alike).unwrap();
+    write_npy(place.path("line.npy"), &Tensor::concat(&[&line, &(&line * 0.0)], 1)).unwrap();
+    let row = |name: &str| {
+        let found = succeed(&place, &["--steps", "1", "--samples", name]);
+        let row = found["rows"][1].clone();
+        assert_eq!((&row["name"], &row["failed"]), (&name.into(), &Value::Null));
+        for (score, values) in row["scores"].as_object().unwrap() {
+            assert!(values["mean"].is_number(), "{score} of {name}: {values}");
+        }
+        row["scores"].clone()
+    };
+    // One point, sixty times: no covariance, no diversity.
+    let alike = row("alike.npy");
+    assert!((alike["duplicates"]["mean"].as_f64().unwrap() - 59.0 / 60.0).abs() < 1e-12, "{alike}");
+    assert!(alike["coverage"]["mean"].as_f64().unwrap() < 0.2 && alike["frechet"]["mean"].as_f64().unwrap() > 0.1, "{alike}");
+    // A covariance of rank one.
+    let line = row("line.npy");
+    assert_eq!(line["duplicates"]["mean"], 0.0);
+    assert!(line["frechet"]["mean"].as_f64().unwrap() > 0.01, "{line}");
 }
 
 #[test]
@@ -118,7 +174,8 @@ fn images_are_judged_by_kernel_distance_and_shown_beside_their_nearest_training_
     let place = Place::new();
     place.succeed(&train_glyphs("train.steps=2", &["--set", "data.len=300"]));
     let base = ["--solvers", "ddim", "--steps", "2", "-n", "12", "--seeds", "1", "--features", "projection:8"];
-    let args = [&["evaluate", "run", "--guidance", "2"][..], &base, &["--out", "report", "--json"]].concat();
+    let base = [&base[..], &["--likelihood", "2"]].concat();
+    let args = [&["evaluate", "run", "--guidance", "2"][..], &base[..], &["--out", "report", "--json"]].concat();
     let found: Value = serde_json::from_str(&place.succeed(&args)).unwrap();
     let row = &found["rows"][1];
     // Guidance takes two calls for each answer.
@@ -130,8 +187,10 @@ fn images_are_judged_by_kernel_distance_and_shown_beside_their_nearest_training_
     assert_eq!(found["pareto_objectives"][0], "frechet");
     let page = String::from_utf8(place.read("report/report.html")).unwrap();
     assert!(page.contains("Above, samples; below, the training sample nearest to each."));
-    // The data twice, the row, and the pairs.
-    assert_eq!(page.matches("src=\"data:image/png").count(), 4);
+    // The data twice, the row, and the pairs; the moments of two steps, noise and samples.
+    assert_eq!(page.matches("src=\"data:image/png").count(), 4 + 3);
+    // Glyphs are bytes: an image has bits.
+    assert_eq!((&found["likelihoods"][0]["unit"], &found["likelihoods"][0]["samples"]), (&"bits/dim".into(), &2.into()));
 
     // In a learned space, whose name is the hash of its file.
     place.succeed(&["features", "train", "glyphs", "--steps", "1", "--out", "f.safetensors"]);
@@ -140,6 +199,10 @@ fn images_are_judged_by_kernel_distance_and_shown_beside_their_nearest_training_
     assert!(found["features"].as_str().unwrap().strip_prefix("trained-").is_some_and(|hash| hash.len() == 64), "{found}");
     assert!(found["rows"][1]["scores"]["frechet"]["mean"].is_number(), "{found}");
     place.refuse(&[&learned[..], &["none.safetensors"]].concat(), 1, &["none.safetensors"]);
+    // Of images of another kind.
+    let moons = TRAINED.moons.path("run").to_str().unwrap().to_owned();
+    let other = ["evaluate", &moons, "--solvers", "euler", "--steps", "1", "-n", "12", "--features", "f.safetensors"];
+    place.refuse(&other, 1, &["f.safetensors", "[28, 28, 1]", "`glyphs`", "[2]"]);
     place.refuse(&[&learned[..], &["run/model.safetensors"]].concat(), 1, &["model.safetensors", "a diffusion model"]);
 }
 

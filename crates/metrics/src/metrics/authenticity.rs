@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Metric, Score};
 use crate::balls::share;
 use crate::error::MetricError;
+use crate::manifold::Manifold;
 use crate::nearest::Nearest;
 use crate::vectors::Vectors;
 
@@ -31,11 +32,20 @@ impl Authenticity {
     /// # Errors
     /// When a set is empty or has a number that is not finite; when there are fewer than two training vectors; when the widths differ.
     pub fn estimate(&self, training: &Tensor, generated: &Tensor) -> Result<Vec<bool>, MetricError> {
-        let (training, generated) = Vectors::named_pair(("training", training), ("generated", generated))?;
-        training.at_least("training", 2, "a nearest other one")?;
-        let nearest = Nearest::across(&generated, &training, 1);
-        let gaps = Nearest::within(&training, 1).farthest();
-        Ok((0..generated.rows()).map(|j| nearest.squared(j)[0] > gaps[nearest.indices(j)[0]]).collect())
+        Vectors::named_pair(("training", training), ("generated", generated))?;
+        self.between(&Manifold::of("training", training, 1)?, generated)
+    }
+
+    /// The same beside training vectors whose neighbours are known: `N M` distances.
+    ///
+    /// # Errors
+    /// When the generated set is empty or has a number that is not finite; when the widths differ.
+    pub fn between(&self, training: &Manifold, generated: &Tensor) -> Result<Vec<bool>, MetricError> {
+        let y = Vectors::new("generated", generated)?;
+        let x = training.vectors_beside(&y, "generated")?;
+        let nearest = Nearest::across(&y, &x, 1);
+        let gaps = training.squared_radii(1)?;
+        Ok((0..y.rows()).map(|j| nearest.squared(j)[0] > gaps[nearest.indices(j)[0]]).collect())
     }
 }
 

@@ -9,8 +9,9 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::balls::{Balls, share, squared_radii};
+use crate::balls::{Balls, Count, share};
 use crate::error::MetricError;
+use crate::manifold::Manifold;
 use crate::vectors::Vectors;
 
 /// Density and coverage (Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models", eqs. 3 and 4).
@@ -54,16 +55,35 @@ impl DensityCoverage {
     /// When a set is empty or has a number that is not finite; when the real set has at most `k` rows; when the widths differ; when
     /// `k` is 0.
     pub fn estimate(&self, real: &Tensor, generated: &Tensor) -> Result<DensityAndCoverage, MetricError> {
-        let (real, generated) = Vectors::pair(real, generated)?;
-        let radii = squared_radii("real", &real, self.k)?;
-        let balls = Balls::count(&real, &generated, &radii, None);
+        Vectors::pair(real, generated)?;
+        self.between(&Manifold::real(real, self.k)?, generated)
+    }
+
+    /// The same beside real vectors whose neighbours are known, at least `k` of each: `N M` distances.
+    ///
+    /// # Errors
+    /// When the generated set is empty or has a number that is not finite; when the widths differ or `k` is 0.
+    ///
+    /// # Panics
+    /// When the real vectors have fewer neighbours than `k`.
+    #[track_caller]
+    pub fn between(&self, real: &Manifold, generated: &Tensor) -> Result<DensityAndCoverage, MetricError> {
+        let y = Vectors::new("generated", generated)?;
+        let x = real.vectors_beside(&y, "generated")?;
+        let radii = real.squared_radii(self.k)?;
+        Ok(DensityAndCoverage::of(Count::new(&radii, None, y.rows()).over(&x, &y), self.k))
+    }
+}
+
+impl DensityAndCoverage {
+    pub(crate) fn of(balls: Balls, k: usize) -> DensityAndCoverage {
         let held: u64 = balls.holding.iter().map(|&n| u64::from(n)).sum();
-        Ok(DensityAndCoverage {
-            density: held as f64 / (self.k * generated.rows()) as f64,
+        DensityAndCoverage {
+            density: held as f64 / (k * balls.holding.len()) as f64,
             coverage: share(balls.occupied.iter().copied()),
             holding: balls.holding,
             covered: balls.occupied,
-        })
+        }
     }
 }
 

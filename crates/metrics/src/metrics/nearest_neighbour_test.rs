@@ -22,7 +22,8 @@ use crate::vectors::Vectors;
 ///   are in the data twice push it down or up.
 /// - **Sample size**: hundreds; the smallest accuracy told from a half is about `1/2 + 1/√n_te`.
 /// - **Cannot see**: differences too small for `√n` neighbours, along few of many features.
-/// - **Cost**: `n²` distances with `n` the smaller size, `O(D)` each; memory `O(k n + n D)`.
+/// - **Cost**: `n²` distances with `n` the smaller size, `O(D)` each; memory that of both sets again, in the type
+///   they have, and `16 k n` bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NearestNeighbourTest {

@@ -6,16 +6,19 @@
 //!
 //! The network is six tensors and a dozen of the tensor crate's operations, so this crate needs no layers of another.
 
+use std::ops::Range;
+
 use fokker_tensor::noise::stream;
 use fokker_tensor::update::{AdamStep, adam};
 use fokker_tensor::{Dtype, Noise, Tensor, grad};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
 use crate::classifier::{Split, TwoSampleAccuracy};
 use crate::draws::permutation;
 use crate::error::MetricError;
-use crate::vectors::Vectors;
+use crate::vectors::{BLOCK, Vectors};
 
 /// Whether a small network tells real from generated vectors it has not seen (Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests", C2ST-NN).
 /// Two hidden layers, Adam on random batches of half of the vectors, judged on the other half.
@@ -24,7 +27,7 @@ use crate::vectors::Vectors;
 /// - **Bias**: the accuracy is a lower bound of the best classifier's; under the null none, however much the network has learnt by heart.
 /// - **Sample size**: thousands to find what nearest neighbours or kernels do not.
 /// - **Cannot see**: what a network of this size does not learn in this many steps: a high p-value proves nothing.
-/// - **Cost**: `6 S B (D H + H²)` operations for `S` steps of `B` vectors with `H` hidden units; memory `O(N D)`.
+/// - **Cost**: `6 S B (D H + H²)` operations for `S` steps of `B` vectors with `H` hidden units; memory that of both sets again, in the type they have, and `4 N D` bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkTest {
@@ -60,12 +63,13 @@ impl NetworkTest {
         }
         let (x, y) = Vectors::pair(real, generated)?;
         let split = Split::new(&x, &y, Noise::new(seed, stream("nethalve")))?;
-        let standardise = Standardise::of(&split.train);
-        let network = self.train(&standardise.apply(&split.train), seed);
-        let test = standardise.apply(&split.test);
-        let scores = (0..test.dim(0))
-            .step_by(self.batch)
-            .flat_map(|first| forward(&network, &test.slice(0, first..(first + self.batch).min(test.dim(0)))).to_vec::<f64>());
+        let (train, test) = (Vectors::checked(&split.train), Vectors::checked(&split.test));
+        let standardise = Standardise::of(&train);
+        let network = self.train(&standardise.apply(&train, 0..train.rows()), seed);
+        let scores = (0..test.rows()).step_by(self.batch).flat_map(|first| {
+            let some = first..(first + self.batch).min(test.rows());
+            forward(&network, &standardise.apply(&test, some)).to_vec::<f64>()
+        });
         Ok(split.judge(&scores.collect::<Vec<_>>()))
     }
 
@@ -129,23 +133,45 @@ fn forward(parameters: &[Tensor], x: &Tensor) -> Tensor {
 
 /// `x̄ = (x − m)/s` by the vectors learnt from; a constant feature is only shifted.
 struct Standardise {
-    mean: Tensor,
-    scale: Tensor,
+    mean: Vec<f64>,
+    scale: Vec<f64>,
 }
 
 impl Standardise {
-    fn of(x: &Tensor) -> Standardise {
-        let mean = x.mean_keep(&[0]);
-        let deviation = (x - &mean).square().mean_keep(&[0]).sqrt();
+    fn of(x: &Vectors) -> Standardise {
+        let mean = x.mean();
+        // Of a block of rows at a time: no copy of all in `f64`.
+        let squares: Vec<Vec<f64>> = (0..x.blocks())
+            .into_par_iter()
+            .map(|i| {
+                let mut sum = vec![0.0; x.width()];
+                for row in x.block(i, Some(&mean)).as_slice::<f64>().chunks_exact(x.width()) {
+                    sum.iter_mut().zip(row).for_each(|(s, v)| *s += v * v);
+                }
+                sum
+            })
+            .collect();
+        let deviation = |c: usize| (squares.iter().map(|sum| sum[c]).sum::<f64>() / x.rows() as f64).sqrt();
         // What is left of a constant by rounding is no deviation.
-        let scale = deviation.to_vec::<f64>().into_iter().zip(mean.to_vec::<f64>());
-        let scale = scale.map(|(s, m)| if s > 1e-12 * m.abs() { 1.0 / s } else { 1.0 }).collect();
-        Standardise { scale: Tensor::from_vec(mean.shape(), scale), mean }
+        let scale = |(c, m): (usize, &f64)| if deviation(c) > 1e-12 * m.abs() { 1.0 / deviation(c) } else { 1.0 };
+        Standardise { scale: mean.iter().enumerate().map(scale).collect(), mean }
     }
 
-    fn apply(&self, x: &Tensor) -> Tensor {
-        // Far outside of what was learnt from all is alike; and nothing overflows in `f32`.
-        (&(x - &self.mean) * &self.scale).clamp(-1e6, 1e6).to(Dtype::F32)
+    /// These rows, `f32` `[rows, D]`.
+    fn apply(&self, x: &Vectors, rows: Range<usize>) -> Tensor {
+        let (width, first) = (x.width(), rows.start);
+        let mut data = vec![0.0f32; rows.len() * width];
+        data.par_chunks_mut(width * BLOCK).enumerate().for_each(|(block, out)| {
+            let mut row = vec![0.0; width];
+            for (i, out) in out.chunks_exact_mut(width).enumerate() {
+                x.copy_row(first + block * BLOCK + i, &mut row);
+                for (c, (out, v)) in out.iter_mut().zip(&row).enumerate() {
+                    // Far outside of what was learnt from all is alike; and nothing overflows in `f32`.
+                    *out = ((v - self.mean[c]) * self.scale[c]).clamp(-1e6, 1e6) as f32;
+                }
+            }
+        });
+        Tensor::from_vec(&[rows.len(), width], data)
     }
 }
 

@@ -10,8 +10,9 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Score};
-use crate::balls::{Balls, share, squared_radii};
+use crate::balls::{Balls, Count, share};
 use crate::error::MetricError;
+use crate::manifold::Manifold;
 use crate::vectors::Vectors;
 
 /// Improved precision and recall (Kynkäänniemi et al. 2019, "Improved precision and recall metric for assessing generative models",
@@ -56,17 +57,35 @@ impl PrecisionRecall {
     /// # Errors
     /// When a set is empty, has a number that is not finite or at most `k` rows; when the widths differ; when `k` is 0.
     pub fn estimate(&self, real: &Tensor, generated: &Tensor) -> Result<PrecisionAndRecall, MetricError> {
-        let (real, generated) = Vectors::pair(real, generated)?;
-        let of_real = squared_radii("real", &real, self.k)?;
-        let of_generated = squared_radii("generated", &generated, self.k)?;
-        let balls = Balls::count(&real, &generated, &of_real, Some(&of_generated));
+        Vectors::pair(real, generated)?;
+        self.between(&Manifold::real(real, self.k)?, &Manifold::generated(generated, self.k)?)
+    }
+
+    /// The same of sets whose neighbours are known, at least `k` of each vector: `N M` distances.
+    ///
+    /// # Errors
+    /// When the widths differ or `k` is 0.
+    ///
+    /// # Panics
+    /// When a set's vectors have fewer neighbours than `k`.
+    #[track_caller]
+    pub fn between(&self, real: &Manifold, generated: &Manifold) -> Result<PrecisionAndRecall, MetricError> {
+        let y = generated.vectors();
+        let x = real.vectors_beside(&y, "generated")?;
+        let (of_real, of_generated) = (real.squared_radii(self.k)?, generated.squared_radii(self.k)?);
+        Ok(PrecisionAndRecall::of(Count::new(&of_real, Some(&of_generated), y.rows()).over(&x, &y)))
+    }
+}
+
+impl PrecisionAndRecall {
+    pub(crate) fn of(balls: Balls) -> PrecisionAndRecall {
         let precise: Vec<bool> = balls.holding.iter().map(|&n| n > 0).collect();
-        Ok(PrecisionAndRecall {
+        PrecisionAndRecall {
             precision: share(precise.iter().copied()),
             recall: share(balls.held.iter().copied()),
             precise,
             recalled: balls.held,
-        })
+        }
     }
 }
 

@@ -68,3 +68,54 @@ fn every_metric_survives_a_round_trip_and_refuses_unknown_keys() {
     let error = MetricConfig::with_defaults("fid").unwrap_err().to_string();
     assert!(error.starts_with("kind is \"fid\", expected") && error.contains("precision-recall"), "{error}");
 }
+
+#[test]
+fn every_metric_has_a_number_or_a_reason_for_constant_features() {
+    let x = Tensor::full(&[40, 4], 0.5, Dtype::F32);
+    let y = &normal(40, 4, 1) + 0.5;
+    for metric in MetricConfig::all() {
+        for (real, generated) in [(&x, &x), (&x, &y), (&y, &x)] {
+            match metric.scores(real, generated, 0) {
+                Ok(scores) => assert!(scores.iter().all(|s| s.value.is_finite()), "{}: {scores:?}", metric.kind()),
+                Err(MetricError::Degenerate { what, found, expected }) => {
+                    assert!(!(what.is_empty() || found.is_empty() || expected.is_empty()), "{}", metric.kind());
+                }
+                Err(error) => panic!("{}: {error}", metric.kind()),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_metric_says_how_few_vectors_it_was_given() {
+    // Two of each: enough for distances and covariances, not for neighbours among neighbours or for halves to learn from.
+    let (x, y) = (normal(2, 3, 1), normal(2, 3, 2));
+    let mut refused = Vec::new();
+    for metric in MetricConfig::all() {
+        match metric.scores(&x, &y, 0) {
+            Ok(scores) => assert!(scores.iter().all(|s| s.value.is_finite()), "{}: {scores:?}", metric.kind()),
+            Err(MetricError::TooFew { found, needed, .. }) => {
+                assert!(found == 2 && needed > 2, "{}: {found} of {needed}", metric.kind());
+                refused.push(metric.kind());
+            }
+            Err(error) => panic!("{}: {error}", metric.kind()),
+        }
+    }
+    assert_eq!(refused, ["precision-recall", "density-coverage", "nearest-neighbour-test", "network-test"]);
+}
+
+#[test]
+fn features_of_two_networks_do_not_compare() {
+    let (x, y) = (normal(20, 3, 1), normal(20, 5, 2));
+    let expected = "the real set has 3 columns, the generated set 5: features of two different spaces";
+    let statistics = |x: &Tensor| crate::Moments::of(x).unwrap().statistics().unwrap();
+    assert_eq!(Frechet::between(&statistics(&x), &statistics(&y)).unwrap_err().to_string(), expected);
+    for metric in MetricConfig::all() {
+        let error = metric.scores(&x, &y, 0).unwrap_err().to_string();
+        assert!(
+            error.contains("3 columns") && error.contains("5: features of two different spaces"),
+            "{}: {error}",
+            metric.kind()
+        );
+    }
+}

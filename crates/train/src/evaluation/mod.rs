@@ -11,9 +11,11 @@
 
 mod cache;
 mod identity;
+mod likelihood;
 mod pareto;
 mod ruler;
 mod space;
+mod trajectory;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -26,9 +28,11 @@ use sha2::{Digest, Sha256};
 
 pub use cache::Cache;
 pub use identity::sha256;
+pub use likelihood::{Likelihoods, Set};
 pub use pareto::pareto;
 pub use ruler::{Better, COLUMNS, Column, Ruler, Scores};
 pub use space::Features;
+pub use trajectory::{Moment, Trajectory};
 
 use crate::error::TrainError;
 use crate::sampling::{Generate, generate};
@@ -123,6 +127,15 @@ pub struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
+    /// The first `count` samples of this way and the first seed, or all if there are fewer: those that its row is of.
+    ///
+    /// # Errors
+    /// If the sampler's settings make no sense, or the model's answer is not finite.
+    pub fn samples(&self, way: &Way, count: usize) -> Result<Tensor, TrainError> {
+        let request = self.request(way, 0);
+        Ok(generate(self.model, &request.first(count.min(request.count)), &mut [])?.x)
+    }
+
     /// How samples of this way and of the `i`-th seed are drawn.
     fn request(&self, way: &Way, i: usize) -> Generate {
         let mut request = self.request.clone();

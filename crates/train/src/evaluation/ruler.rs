@@ -6,12 +6,15 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use fokker_metrics::{
-    DensityCoverage, Frechet, KernelDistance, Memorisation, MetricError, NearestTraining, PrecisionRecall, SlicedWasserstein,
+    DensityCoverage, Frechet, KernelDistance, Manifold, Memorisation, MetricError, Moments, NearestTraining, PrecisionRecall,
+    SlicedWasserstein, Statistics,
 };
-use fokker_tensor::Tensor;
+use fokker_tensor::{Dtype, Tensor};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::identity::{absorb, hex};
@@ -89,14 +92,18 @@ pub const COLUMNS: &[Column] = columns! {
     "As the ratio. In few dimensions much of any fresh data is below 1/3: compare with the row `data`.";
 };
 
+/// Rows of the training set that are read at once.
+const PIECE: usize = 4096;
+
 /// Data to compare samples with, in a space of features.
 ///
 /// Samples of rank 1 are judged by sliced Wasserstein distance, others (images) by kernel distance; all by the rest of [`COLUMNS`], those of
 /// memorisation where the training set is known, the class entropy where the data have classes.
 pub struct Ruler {
     features: Features,
-    /// `[N, D]`.
-    reference: Tensor,
+    /// The data `[N, D]` with their neighbours: found once, for all sets of samples.
+    real: Manifold,
+    statistics: Statistics,
     labels: Option<Vec<u32>>,
     classes: usize,
     /// `[T, D]`.
@@ -121,7 +128,7 @@ impl Ruler {
         let rows = reference.dim(0);
         assert!(labels.as_ref().is_none_or(|labels| labels.len() == rows), "labels of {rows} rows");
         // What samples are refused for, the data are refused for before any are drawn.
-        DensityCoverage::default().estimate(&reference, &reference)?;
+        let real = Manifold::real(&reference, DensityCoverage::default().k.max(PrecisionRecall::default().k))?;
         let values = reference.to_vec::<f64>();
         let width = reference.dim(1);
         if values.chunks(width).all(|row| row == &values[..width]) {
@@ -134,17 +141,36 @@ impl Ruler {
         }
         let classes = labels.as_ref().map_or(0, |labels| labels.iter().max().map_or(0, |&most| most as usize + 1));
         let labels = labels.filter(|_| classes > 1);
-        Ok(Ruler { features, reference, labels, classes, training: None, images, id: OnceLock::new() })
+        let statistics = Moments::of(&reference)?.statistics()?;
+        Ok(Ruler { features, real, statistics, labels, classes, training: None, images, id: OnceLock::new() })
     }
 
-    /// The same, with the training set `[T, ...]` to look for copies in.
+    /// The same, with `count` rows of the training set to look for copies in. They are read by `rows`, which answers `f32` `[n, ...]`, some at a
+    /// time and several at once; what is kept of them are their features.
     ///
     /// # Errors
-    /// If a number is not finite, the width is another, or there are fewer than two rows.
-    pub fn with_training(self, training: &Tensor) -> Result<Ruler, TrainError> {
-        let training = self.features.of(training)?;
-        Memorisation::default().estimate(&training, &self.reference.slice(0, 0..1))?;
+    /// If they cannot be read, a number is not finite, the width is another, or there are fewer than two.
+    pub fn with_training(
+        self,
+        count: usize,
+        rows: impl Fn(Range<usize>) -> Result<Tensor, TrainError> + Sync,
+    ) -> Result<Ruler, TrainError> {
+        let reference = self.real.tensor();
+        let starts: Vec<usize> = (0..count).step_by(PIECE).collect();
+        let parts = starts.into_par_iter().map(|first| self.features.of(&rows(first..count.min(first + PIECE))?));
+        let parts = parts.collect::<Result<Vec<Tensor>, TrainError>>()?;
+        let width = parts.first().map_or(reference.dim(1), |part| part.dim(1));
+        let mut all: Vec<f32> = Vec::with_capacity(count * width);
+        // Each is freed once it is copied: they are twice in memory one by one, not all together.
+        parts.into_iter().for_each(|part| all.extend_from_slice(part.to(Dtype::F32).as_slice()));
+        let training = Tensor::from_vec(&[count, width], all);
+        Memorisation::default().estimate(&training, &reference.slice(0, 0..1))?;
         Ok(Ruler { training: Some(training), id: OnceLock::new(), ..self })
+    }
+
+    /// How many training samples copies are looked for in.
+    pub fn training_count(&self) -> usize {
+        self.training.as_ref().map_or(0, |training| training.dim(0))
     }
 
     /// The space.
@@ -154,7 +180,7 @@ impl Ruler {
 
     /// How many data there are.
     pub fn count(&self) -> usize {
-        self.reference.dim(0)
+        self.real.rows()
     }
 
     /// The score that stands for quality where there is to be one.
@@ -167,14 +193,16 @@ impl Ruler {
     /// # Errors
     /// If there are too few samples, a number is not finite, or the width is another.
     pub fn measure(&self, x: &Tensor, seed: u64) -> Result<Scores, TrainError> {
-        let (real, generated) = (&self.reference, &self.features.of(x)?);
+        let (real, generated) = (self.real.tensor(), &self.features.of(x)?);
         let mut scores = Scores::new();
         let mut set = |name: &str, value: f64| scores.insert(name.to_owned(), value);
-        let manifold = PrecisionRecall::default().estimate(real, generated)?;
-        set("precision", manifold.precision);
-        set("recall", manifold.recall);
-        set("coverage", DensityCoverage::default().estimate(real, generated)?.coverage);
-        set("frechet", Frechet {}.estimate(real, generated)?);
+        let (precision_recall, density_coverage) = (PrecisionRecall::default(), DensityCoverage::default());
+        let samples = Manifold::generated(generated, precision_recall.k)?;
+        let met = self.real.meet(&samples, &precision_recall, &density_coverage)?;
+        set("precision", met.precision_recall.precision);
+        set("recall", met.precision_recall.recall);
+        set("coverage", met.density_coverage.coverage);
+        set("frechet", Frechet::between(&self.statistics, &Moments::of(generated)?.statistics()?)?);
         if self.images {
             let subsets = KernelDistance { subsets: 10, ..KernelDistance::default() };
             set("kernel_distance", subsets.estimate(real, generated, seed)?.distance);
@@ -182,8 +210,7 @@ impl Ruler {
             set("sliced_wasserstein", SlicedWasserstein::default().estimate(real, generated, seed)?.distance);
         }
         if let Some(labels) = &self.labels {
-            let nearest = Memorisation::default().estimate(real, generated)?.neighbours;
-            set("class_entropy", entropy(nearest.iter().map(|&row| labels[row]), self.classes));
+            set("class_entropy", entropy(met.nearest.iter().map(|&row| labels[row]), self.classes));
         }
         set("duplicates", duplicates(x));
         if let Some(training) = &self.training {
@@ -212,7 +239,7 @@ impl Ruler {
         let mut hash = Sha256::new();
         hash.update(self.features.id());
         hash.update([u8::from(self.images)]);
-        absorb(&mut hash, &self.reference);
+        absorb(&mut hash, self.real.tensor());
         for label in self.labels.iter().flatten() {
             hash.update(label.to_le_bytes());
         }
@@ -259,7 +286,11 @@ mod tests {
     fn a_collapsed_set_is_seen_by_every_column_of_coverage() {
         let data = normal(400, 0);
         let labels = data.to_vec::<f32>().chunks(2).map(|p| u32::from(p[0] > 0.0)).collect();
-        let ruler = Ruler::new(Features::Pixels, &data, Some(labels)).unwrap().with_training(&normal(800, 2000)).unwrap();
+        let ruler = Ruler::new(Features::Pixels, &data, Some(labels)).unwrap();
+        let training = normal(6000, 2000);
+        let ruler = ruler.with_training(6000, |rows| Ok(training.slice(0, rows))).unwrap();
+        assert_eq!(ruler.training_count(), 6000);
+        assert_eq!(ruler.training.as_ref().unwrap().to_vec::<f32>(), training.to_vec::<f32>());
         let good = ruler.measure(&normal(400, 1000), 0).unwrap();
         let one = &normal(400, 1000) * 0.01;
         let copies = Tensor::concat(&[&one.slice(0, 0..200), &one.slice(0, 0..200)], 0);
@@ -280,7 +311,15 @@ mod tests {
         assert!(message(&normal(4, 0)).contains("the real set has 4 rows, expected at least 6"), "{}", message(&normal(4, 0)));
         let constant = Tensor::full(&[20, 2], 1.0, Dtype::F32);
         assert_eq!(message(&constant), "the data is 20 times the same vector, expected vectors that differ");
-        let ruler = Ruler::new(Features::Pixels, &normal(20, 0), None).unwrap();
+        let ruler = || Ruler::new(Features::Pixels, &normal(20, 0), None).unwrap();
+        let training = |count, width| {
+            let read = |rows: Range<usize>| Ok(Tensor::full(&[rows.len(), width], 0.5, Dtype::F32));
+            ruler().with_training(count, read).err().unwrap().to_string()
+        };
+        assert_eq!(training(1, 2), "the training set has 1 rows, expected at least 2 (the two nearest)");
+        assert!(training(0, 2).starts_with("the training set is of shape [0, 2]"), "{}", training(0, 2));
+        assert!(training(9, 3).starts_with("the training set has 3 columns"), "{}", training(9, 3));
+        let ruler = ruler();
         assert!(ruler.measure(&Tensor::full(&[20, 3], 1.0, Dtype::F32), 0).is_err());
         assert!(ruler.measure(&Tensor::full(&[20, 2], f64::NAN, Dtype::F32), 0).is_err());
     }
