@@ -152,7 +152,7 @@ impl Divergence {
         match self {
             Self::Exact => {
                 let dims: Vec<usize> = (0..linear.width()).collect();
-                for block in dims.chunks(linear.copies) {
+                for block in dims.chunks(linear.at_once()) {
                     let units: Vec<Tensor> = block.iter().map(|&i| unit(&linear.value, i)).collect();
                     sums.add(linear, &units, 1.0);
                 }
@@ -202,6 +202,9 @@ pub(crate) struct Linear {
 const ROWS: usize = 32;
 const NUMBERS: usize = 4096;
 
+/// Products that no copies are made for are taken side by side up to this many numbers: all of their gradients are held at once.
+const TOGETHER: usize = 4096;
+
 impl Linear {
     /// `f` at `x`, `[B, ...]`, where `together` products can be taken at once. The rows that `f` is called with are the samples
     /// that its second argument says. One evaluation.
@@ -225,17 +228,21 @@ impl Linear {
         self.products += vectors.len();
         let batch = self.batch();
         let mut products = Vec::with_capacity(vectors.len());
+        if self.copies == 1 {
+            return vectors.chunks(self.at_once()).flat_map(|block| self.jacobian.vjps(block)).collect();
+        }
         for block in vectors.chunks(self.copies) {
-            if self.copies == 1 {
-                products.push(self.jacobian.vjp(&block[0]));
-                continue;
-            }
             let nothing = Tensor::zeros(self.value.shape(), self.value.dtype());
             let filled: Vec<&Tensor> = block.iter().chain(std::iter::repeat(&nothing)).take(self.copies).collect();
             let all = self.jacobian.vjp(&Tensor::concat(&filled, 0));
             products.extend((0..block.len()).map(|i| all.slice(0, i * batch..(i + 1) * batch)));
         }
         products
+    }
+
+    /// How many products are taken at once.
+    fn at_once(&self) -> usize {
+        if self.copies == 1 { (TOGETHER / self.value.len().max(1)).max(1) } else { self.copies }
     }
 
     fn batch(&self) -> usize {

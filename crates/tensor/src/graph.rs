@@ -34,6 +34,12 @@ pub trait Op: Send + Sync + 'static {
     /// among those that were tracked when [`keep`](Op::keep) was asked.
     fn vjp(&self, saved: &Saved, grad: &Tensor, needed: &[bool]) -> Vec<Option<Tensor>>;
 
+    /// [`vjp`](Op::vjp) for several gradients of the output, one list of results for each: an operation that can share work between
+    /// them does better than one after the other.
+    fn vjps(&self, saved: &Saved, grads: &[Tensor], needed: &[bool]) -> Vec<Vec<Option<Tensor>>> {
+        grads.iter().map(|grad| self.vjp(saved, grad, needed)).collect()
+    }
+
     /// Given the inputs' tangents (`None` is zero, at least one is not), the output's tangent.
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor;
 }
@@ -162,36 +168,41 @@ fn nodes_between(leaves: &[u64], root: &Arc<Node>) -> Vec<Arc<Node>> {
     order
 }
 
-/// Adds a gradient to what a node already has.
-fn accumulate(grads: &mut HashMap<u64, Tensor>, id: u64, grad: Tensor) {
-    match grads.remove(&id) {
-        None => grads.insert(id, grad),
-        Some(sum) => grads.insert(id, add_into(sum, grad)),
+/// Adds gradients to what a node already has.
+fn accumulate(grads: &mut HashMap<u64, Vec<Tensor>>, id: u64, more: Vec<Tensor>) {
+    let sums = match grads.remove(&id) {
+        None => more,
+        Some(sums) => sums.into_iter().zip(more).map(|(sum, grad)| add_into(sum, grad)).collect(),
     };
+    grads.insert(id, sums);
 }
 
-/// Walks `order` backwards with gradient `seed` at its last node. `leaves` keep their gradients; all else is freed on the way.
-fn reverse(mut order: Vec<Arc<Node>>, seed: Tensor, leaves: &[u64]) -> HashMap<u64, Tensor> {
+/// Walks `order` backwards with these gradients at its last node, side by side. `leaves` keep their gradients; all else is freed on the
+/// way.
+fn reverse(mut order: Vec<Arc<Node>>, seeds: Vec<Tensor>, leaves: &[u64]) -> HashMap<u64, Vec<Tensor>> {
     let relevant: std::collections::HashSet<u64> = order.iter().map(|n| n.id).collect();
     let mut grads = HashMap::new();
     if let Some(last) = order.last() {
-        grads.insert(last.id, seed);
+        grads.insert(last.id, seeds);
     }
     // `pop` lets go of each node as soon as it is done, and with it of what it saved.
     while let Some(node) = order.pop() {
         let Some(op) = &node.op else { continue };
         let kept = leaves.contains(&node.id);
-        let Some(grad) = (if kept { grads.get(&node.id).cloned() } else { grads.remove(&node.id) }) else { continue };
+        let Some(found) = (if kept { grads.get(&node.id).cloned() } else { grads.remove(&node.id) }) else { continue };
         let needed: Vec<bool> = node.parents.iter().map(|p| p.as_ref().is_some_and(|p| relevant.contains(&p.id))).collect();
-        let input_grads = op.vjp(&node.saved, &grad, &needed);
-        debug_assert_eq!(input_grads.len(), node.parents.len(), "{}: one gradient per input", op.name());
-        drop(grad);
-        for (parent, grad) in node.parents.iter().zip(input_grads) {
-            if let (Some(parent), Some(grad)) = (parent, grad)
-                && relevant.contains(&parent.id)
-            {
-                debug_assert!(grad.node.is_none(), "{}: vjp must not record", op.name());
-                accumulate(&mut grads, parent.id, grad);
+        let mut input_grads = match &found[..] {
+            [grad] => vec![op.vjp(&node.saved, grad, &needed)],
+            several => op.vjps(&node.saved, several, &needed),
+        };
+        debug_assert!(input_grads.iter().all(|g| g.len() == node.parents.len()), "{}: one gradient per input", op.name());
+        drop(found);
+        for (i, parent) in node.parents.iter().enumerate() {
+            let Some(parent) = parent.as_ref().filter(|parent| relevant.contains(&parent.id)) else { continue };
+            // An input has a gradient for each seed, or for none.
+            if let Some(more) = input_grads.iter_mut().map(|grads| grads[i].take()).collect::<Option<Vec<Tensor>>>() {
+                debug_assert!(more.iter().all(|grad| grad.node.is_none()), "{}: vjp must not record", op.name());
+                accumulate(&mut grads, parent.id, more);
             }
         }
     }
@@ -219,13 +230,16 @@ pub fn grad(loss: Tensor, leaves: &[&Tensor]) -> Vec<Tensor> {
         Some(root) => {
             let order = nodes_between(&ids, &root);
             drop(root);
-            reverse(order, seed, &ids)
+            reverse(order, vec![seed], &ids)
         }
     };
     leaves
         .iter()
         .zip(&ids)
-        .map(|(leaf, id)| grads.remove(id).unwrap_or_else(|| Tensor::zeros(leaf.shape(), leaf.dtype())))
+        .map(|(leaf, id)| {
+            let found = grads.remove(id).and_then(|mut found| found.pop());
+            found.unwrap_or_else(|| Tensor::zeros(leaf.shape(), leaf.dtype()))
+        })
         .collect()
 }
 
@@ -270,10 +284,31 @@ impl Jacobian {
     /// If `v` has another shape than the output.
     #[track_caller]
     pub fn vjp(&self, v: &Tensor) -> Tensor {
-        assert_eq!(v.shape(), self.y.shape(), "vjp: vector of shape {:?} for an output of shape {:?}", v.shape(), self.y.shape());
-        reverse(self.order.clone(), v.detach(), &[self.leaf])
+        self.vjps(std::slice::from_ref(v)).remove(0)
+    }
+
+    /// [`vjp`](Self::vjp) of each of the vectors, side by side: linear layers turn and read their weights once for all, and a slope of an
+    /// activation is computed once. Holds the intermediate gradients of all of them.
+    ///
+    /// # Panics
+    /// If a vector has another shape than the output.
+    #[track_caller]
+    pub fn vjps(&self, vectors: &[Tensor]) -> Vec<Tensor> {
+        for v in vectors {
+            assert_eq!(
+                v.shape(),
+                self.y.shape(),
+                "vjp: vector of shape {:?} for an output of shape {:?}",
+                v.shape(),
+                self.y.shape()
+            );
+        }
+        if vectors.is_empty() {
+            return Vec::new();
+        }
+        reverse(self.order.clone(), vectors.iter().map(Tensor::detach).collect(), &[self.leaf])
             .remove(&self.leaf)
-            .unwrap_or_else(|| Tensor::zeros(self.x.shape(), self.x.dtype()))
+            .unwrap_or_else(|| vec![Tensor::zeros(self.x.shape(), self.x.dtype()); vectors.len()])
     }
 
     /// `J u`: `u` has the input's shape, the result the output's. Costs about one evaluation. Not recorded.

@@ -5,13 +5,13 @@ use std::hint::black_box;
 use fokker_models::{DiffusionModel, ModelConfig, NetworkConfig, UNetConfig};
 use fokker_nn::{Adam, AdamConfig, Init, LayerNorm, Linear, Module, Sinusoidal, module, value_and_grad};
 use fokker_sde::{Cond, Denoiser, Edm, Preconditioning, Sde, Times, VariancePreserving};
-use fokker_solve::{Control, EulerMaruyama, GridConfig, Heun, Integrator, Karras, Likelihood, Method, Per, Prior, Sampler};
+use fokker_solve::{EulerMaruyama, GridConfig, Heun, Karras, Sampler};
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use clap::Args;
 use serde::Serialize;
 
-use crate::Failure;
+use crate::{Failure, likelihood};
 
 pub(crate) const WORKLOADS: [&str; 13] = [
     "mlp-train",
@@ -29,7 +29,7 @@ pub(crate) const WORKLOADS: [&str; 13] = [
     "overhead",
 ];
 
-type Call = Box<dyn FnMut()>;
+pub(crate) type Call = Box<dyn FnMut()>;
 
 /// Other sizes than the workload's own, for the MNIST U-Net.
 #[derive(Args, Clone, Debug, Default, Serialize)]
@@ -64,7 +64,7 @@ pub(crate) fn call(workload: &str, sizes: &Sizes) -> Result<Call, Failure> {
         "mlp-train" => train(Mlp::new(), normal(&[512, 66], 0), normal(&[512, 2], 1), Mlp::forward),
         "mlp-forward" => forward(Mlp::new(), normal(&[10_000, 66], 0), Mlp::forward),
         "mlp-sample" => mlp_sample()?,
-        "mlp-likelihood" => mlp_likelihood(),
+        "mlp-likelihood" => likelihood::call()?,
         "mnist-train" => train(mnist(sizes)?, normal(&images, 0), normal(&images, 1), raw),
         "mnist-forward" => forward(mnist(sizes)?, normal(&images, 0), raw),
         "mnist-sample" => mnist_sample()?,
@@ -101,7 +101,7 @@ fn normal(shape: &[usize], step: u32) -> Tensor {
 
 /// 66 -> 256 -> 256 -> 256 -> 2 with SiLU.
 #[derive(Clone)]
-struct Mlp {
+pub(crate) struct Mlp {
     layers: Vec<Linear>,
 }
 module!(Mlp { layers });
@@ -116,24 +116,36 @@ impl Mlp {
         let (last, hidden) = self.layers.split_last().expect("four layers");
         last.forward(&hidden.iter().fold(x.clone(), |h, layer| layer.forward_silu(&h)))
     }
+
+    /// The same for `x`, `[B, 2]`, beside the same 64 numbers, `[1, 64]`, in each row.
+    fn forward_at(&self, x: &Tensor, same: &Tensor) -> Tensor {
+        let [first, hidden @ .., last] = &self.layers[..] else { unreachable!("four layers") };
+        let of_x = Linear { weight: first.weight.slice(0, 0..2), bias: first.bias.clone() };
+        let h = of_x.forward_plus_silu(x, &same.matmul(&first.weight.slice(0, 2..66)));
+        last.forward(&hidden.iter().fold(h, |h, layer| layer.forward_silu(&h)))
+    }
 }
 
 /// The network as a model of points that predicts the noise.
 #[derive(Clone)]
-struct Points {
-    network: Mlp,
-    features: Sinusoidal,
-    sde: VariancePreserving,
+pub(crate) struct Points {
+    pub(crate) network: Mlp,
+    pub(crate) features: Sinusoidal,
+    pub(crate) sde: VariancePreserving,
 }
 
 impl Points {
-    fn new(sde: VariancePreserving) -> Points {
+    pub(crate) fn new(sde: VariancePreserving) -> Points {
         Points { network: Mlp::new(), features: Sinusoidal { channels: 64, max_period: 10_000.0, scale: 100.0 }, sde }
     }
 
-    fn noise(&self, x: &Tensor, t: &Times) -> Tensor {
-        let features = self.features.forward(t.values(), x.dtype()).broadcast_to(&[x.dim(0), 64]);
-        self.network.forward(&Tensor::concat(&[x, &features], 1))
+    /// At one time for all, its features are one row of the first layer.
+    pub(crate) fn noise(&self, x: &Tensor, t: &Times) -> Tensor {
+        let features = self.features.forward(t.values(), x.dtype());
+        match t {
+            Times::Same(_) => self.network.forward_at(x, &features),
+            Times::Each(_) => self.network.forward(&Tensor::concat(&[x, &features], 1)),
+        }
     }
 }
 
@@ -143,50 +155,10 @@ impl Denoiser for Points {
     }
 
     fn denoise(&self, x: &Tensor, t: &Times, _: &Cond) -> Tensor {
-        let epsilon = self.noise(&x.to(Dtype::F32), t).to(x.dtype());
+        let epsilon = self.noise(&x.to(self.network.layers[0].weight.dtype()), t).to(x.dtype());
         let signal = &t.scale(x, |t| 1.0 / self.sde.alpha(t));
         signal - &t.scale(&epsilon, |t| self.sde.sigma(t) / self.sde.alpha(t))
     }
-}
-
-/// Log-densities of eight Gaussians by a network that a thousand steps have trained on them.
-fn mlp_likelihood() -> Call {
-    let mut model = Points::new(VariancePreserving { t_min: 1e-3, ..VariancePreserving::default() });
-    let mut adam = Adam::new(&model.network, AdamConfig::default());
-    let noise = Noise::new(7, 0);
-    for step in 0..1000 {
-        let x = eight_gaussians(noise, 512, 3 * step);
-        let epsilon = noise.normal(&[512, 2], 0, 3 * step + 2, Dtype::F32);
-        let u = noise.uniform(&[512, 1], 0, u32::MAX - step, Dtype::F64).to_vec::<f64>();
-        let t = Times::Each(u.into_iter().map(|u| 1e-3 + u * (1.0 - 1e-3)).collect());
-        let x_t = fokker_sde::diffuse(&model.sde, &t, &x, &epsilon);
-        let points = model.clone();
-        let (_, grads) = value_and_grad(&model.network, |network| {
-            (&Points { network: network.clone(), ..points.clone() }.noise(&x_t, &t) - &epsilon).square().mean_all()
-        });
-        adam.step(&mut model.network, &grads, 2e-3, 1.0);
-    }
-    let x = eight_gaussians(noise, 256, u32::MAX / 2);
-    // As elsewhere: the density of what samples start from, and steps of one length for all.
-    let control = Control { rtol: 1e-5, atol: 1e-5, per: Per::Batch, ..Control::default() };
-    let integrator = Integrator::Adaptive { method: Method::Dopri5, control };
-    let likelihood = Likelihood { prior: Prior::Noise, integrator, ..Likelihood::default() };
-    Box::new(move || {
-        let found = likelihood.log_density(&model, &x, &Cond::NONE, Noise::new(3, 0), 0).expect("a network of finite numbers");
-        drop(black_box(found));
-    })
-}
-
-/// Points on a circle of radius √2, of standard deviation 0.15 around eight places.
-fn eight_gaussians(noise: Noise, n: usize, step: u32) -> Tensor {
-    let mut x = noise.normal(&[n, 2], 0, step, Dtype::F64).to_vec::<f64>();
-    let places = noise.uniform(&[n, 1], 0, step + 1, Dtype::F64).to_vec::<f64>();
-    for (x, u) in x.chunks_mut(2).zip(places) {
-        let angle = (u * 8.0).floor() * std::f64::consts::FRAC_PI_4;
-        x[0] = std::f64::consts::SQRT_2 * angle.cos() + 0.15 * x[0];
-        x[1] = std::f64::consts::SQRT_2 * angle.sin() + 0.15 * x[1];
-    }
-    Tensor::from_f64(&[n, 2], &x, Dtype::F32)
 }
 
 fn mlp_sample() -> Result<Call, Failure> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calls::Sizes;
+use crate::likelihood::{self, Accuracy};
 use crate::programs::{Answer, Program};
 use crate::{Arguments, Failure, How};
 
@@ -11,6 +12,9 @@ use crate::{Arguments, Failure, How};
 pub(crate) struct Measured {
     pub(crate) ms_all: Vec<f64>,
     pub(crate) peak_rss_mb: f64,
+    /// Of a workload whose answers are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accuracy: Option<Accuracy>,
 }
 
 /// All rounds of one program on one workload.
@@ -24,6 +28,8 @@ pub(crate) struct Summary {
     peak_rss_mb: f64,
     /// Its time over ours: the median of the rounds' ratios, each of medians, with the least and the greatest.
     pub(crate) ratio: Option<[f64; 3]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy: Option<Accuracy>,
     /// Why there are no times.
     unsupported: Option<String>,
     #[serde(skip)]
@@ -50,6 +56,7 @@ impl Summary {
             Answer::Measured(m) => {
                 self.rounds.push(m.ms_all);
                 self.peak_rss_mb = self.peak_rss_mb.max(m.peak_rss_mb);
+                self.accuracy = m.accuracy;
             }
             Answer::Unsupported { unsupported } => {
                 self.rounds.clear();
@@ -79,6 +86,9 @@ impl Summary {
 pub(crate) fn measure(workload: &str, sizes: &Sizes, peers: &[Program], how: &How) -> Result<Vec<Summary>, Failure> {
     let programs: Vec<&Program> = std::iter::once(&Program::Fokker).chain(peers.iter().filter(|p| p.takes(workload))).collect();
     let mut summaries: Vec<Summary> = programs.iter().map(|p| Summary { program: p.name(), ..Summary::default() }).collect();
+    if workload == likelihood::WORKLOAD {
+        likelihood::prepare()?;
+    }
     for _ in 0..how.rounds {
         for (program, summary) in programs.iter().zip(&mut summaries) {
             if summary.unsupported.is_none() {
@@ -121,6 +131,9 @@ pub(crate) fn run(workload: &str, peers: &[Program], arguments: &Arguments) -> R
             s.ratio.map_or([const { String::new() }; 2], |[m, low, high]| [format!("{m:.2}"), format!("{low:.2} to {high:.2}")]);
         let peak = format!("{:.0} MB", s.peak_rss_mb);
         println!("  {:22} {:9.2} ms  {spread:20} {ratio:>7}  {rounds:16} {peak:>8}", s.program, s.ms_median);
+        if let Some(Accuracy { evaluations, error, largest_error }) = s.accuracy {
+            println!("  {:22} {evaluations} evaluations, errors of {error:.1e} nats, {largest_error:.1e} at most", "");
+        }
     }
     let best = [("PyTorch", "pytorch"), ("all", "")].map(|(name, prefix)| (name, against(&summaries, prefix)));
     for (name, ratio) in best {

@@ -17,6 +17,7 @@
 
 mod calls;
 mod compare;
+mod likelihood;
 mod overhead;
 mod programs;
 mod roofline;
@@ -167,5 +168,7 @@ fn measure(workload: &str, sizes: &Sizes, reps: usize, seconds: f64) -> Result<c
         call();
         ms_all.push(started.elapsed().as_secs_f64() * 1e3);
     }
-    Ok(compare::Measured { ms_all, peak_rss_mb: peak_rss_mb() })
+    let peak_rss_mb = peak_rss_mb();
+    let accuracy = if workload == likelihood::WORKLOAD { Some(likelihood::accuracy()?) } else { None };
+    Ok(compare::Measured { ms_all, peak_rss_mb, accuracy })
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::calls::Sizes;
 use crate::compare::Measured;
-use crate::{Arguments, Failure, How};
+use crate::{Arguments, Failure, How, likelihood};
 
 /// A program that runs workloads.
 pub(crate) enum Program {
@@ -100,6 +100,9 @@ impl Program {
                 let mut command = Command::new(python);
                 command.arg(folder().join("peers.py")).args(["--here", "--workload", workload, "--setting", setting]);
                 command.args(["--threads", &how.threads.to_string()]);
+                if workload == likelihood::WORKLOAD {
+                    command.arg("--given").arg(likelihood::file());
+                }
                 command
             }
             Program::Rust { library } => {

@@ -34,22 +34,31 @@ impl<F: Fn(&[Tensor]) -> Tensor + Send + Sync + 'static> Op for Checkpoint<F> {
     }
 
     fn vjp(&self, saved: &Saved, grad: &Tensor, needed: &[bool]) -> Vec<Option<Tensor>> {
+        self.vjps(saved, std::slice::from_ref(grad), needed).remove(0)
+    }
+
+    fn vjps(&self, saved: &Saved, grads: &[Tensor], needed: &[bool]) -> Vec<Vec<Option<Tensor>>> {
         let inputs: Vec<Tensor> = needed
             .iter()
             .enumerate()
             .map(|(i, &needed)| if needed { saved.input(i).track() } else { saved.input(i).detach() })
             .collect();
         let ids: Vec<u64> = inputs.iter().filter(|t| t.is_tracked()).map(leaf_id).collect();
-        let mut grads = match (self.0)(&inputs).node {
+        let mut found = match (self.0)(&inputs).node {
             None => HashMap::new(),
             Some(root) => {
                 let order = nodes_between(&ids, &root);
                 drop(root);
-                reverse(order, grad.clone(), &ids)
+                reverse(order, grads.to_vec(), &ids)
             }
         };
-        let mut gradient = |t: &Tensor| grads.remove(&leaf_id(t)).unwrap_or_else(|| Tensor::zeros(t.shape(), t.dtype()));
-        inputs.iter().map(|t| t.is_tracked().then(|| gradient(t))).collect()
+        let mut results = vec![vec![None; inputs.len()]; grads.len()];
+        for (i, t) in inputs.iter().enumerate().filter(|(_, t)| t.is_tracked()) {
+            let zeros = || vec![Tensor::zeros(t.shape(), t.dtype()); grads.len()];
+            let of_input = found.remove(&leaf_id(t)).unwrap_or_else(zeros);
+            results.iter_mut().zip(of_input).for_each(|(result, grad)| result[i] = Some(grad));
+        }
+        results
     }
 
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
@@ -102,6 +111,8 @@ mod tests {
         close(&j.jvp(&u), &k.jvp(&u));
         assert!(!j.jvp(&u).is_tracked());
         close(&j.vjp(&v), &k.vjp(&v));
+        let several = [v.clone(), &v * -2.0];
+        j.vjps(&several).iter().zip(k.vjps(&several)).for_each(|(a, b)| close(a, &b));
         // Reverse over forward, as sliced score matching needs it.
         let second = |f: &dyn Fn(&Tensor) -> Tensor| {
             let x = given[0].track();

@@ -239,6 +239,60 @@ pub(super) fn backward<T: Lanes>(s: Shape, given: Given<'_, T>, wanted: Wanted<'
     }
 }
 
+/// `dz_k = grad_k silu'(z)`, the `dz` of all gradients one after the other.
+struct SlopesOfAll<'a, T> {
+    z: &'a [T],
+    grads: &'a [&'a [T]],
+    dz: &'a mut [T],
+}
+
+impl<T: Lanes> WithSimd for SlopesOfAll<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let n = self.z.len();
+        for i in (0..n).step_by(width::<S, T>()) {
+            let slope = T::silu_slope(simd, part(simd, self.z, i));
+            for (grad, dz) in self.grads.iter().zip(self.dz.chunks_exact_mut(n)) {
+                put(simd, dz, i, T::times(simd, slope, part(simd, grad, i)));
+            }
+        }
+    }
+}
+
+/// `dx_k = (grad_k silu'(z)) Wᵀ`, or without the activation, of several gradients of the output: one slope for all, and one product
+/// for a piece of rows.
+pub(super) fn input_gradients<T: Lanes>(s: Shape, w: &[T], z: Option<&[T]>, grads: &[&[T]], dx: Vec<&mut [T]>) {
+    let Shape { inputs: k, outputs: n, .. } = s;
+    if s.rows * k == 0 {
+        return;
+    }
+    if n == 0 {
+        dx.into_iter().for_each(|dx| dx.fill(T::ZERO));
+        return;
+    }
+    let mut turned = Scratch::<T>::new(k * n);
+    transpose(w, n, turned.as_mut_slice());
+    let (turned, rows) = (turned.as_slice(), s.piece());
+    let mut rest: Vec<_> = dx.into_iter().map(|dx| dx.chunks_mut(rows * k)).collect();
+    let mut jobs: Vec<Vec<&mut [T]>> =
+        (0..s.rows.div_ceil(rows)).map(|_| rest.iter_mut().filter_map(Iterator::next).collect()).collect();
+    par::pieces(&mut jobs, 1, grads.len() * s.work(), |i, job| {
+        let count = job[0][0].len() / k;
+        let at = i * rows * n..(i * rows + count) * n;
+        let grads: Vec<&[T]> = grads.iter().map(|grad| &grad[at.clone()]).collect();
+        let mut dz = Scratch::<T>::new(grads.len() * count * n);
+        match z {
+            Some(z) => dispatch(SlopesOfAll { z: &z[at.clone()], grads: &grads, dz: dz.as_mut_slice() }),
+            None => dz.as_mut_slice().chunks_exact_mut(count * n).zip(&grads).for_each(|(dz, grad)| dz.copy_from_slice(grad)),
+        }
+        let mut all = Scratch::<T>::new(grads.len() * count * k);
+        let dz = Mat::new(dz.as_slice(), grads.len() * count, n);
+        gemm(dz, Mat::new(turned, n, k), all.as_mut_slice(), k, 1.0, Into::Overwrite, Threads::One);
+        job[0].iter_mut().zip(all.as_slice().chunks_exact(count * k)).for_each(|(dx, all)| dx.copy_from_slice(all));
+    });
+}
+
 /// `turned` is the transpose of the weights, if there is one.
 fn backward_part<T: Lanes>(
     s: Shape,

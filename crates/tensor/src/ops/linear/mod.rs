@@ -82,6 +82,28 @@ impl Op for Linear {
         }
     }
 
+    fn vjps(&self, saved: &Saved, grads: &[Tensor], needed: &[bool]) -> Vec<Vec<Option<Tensor>>> {
+        if needed[1..].contains(&true) || !needed[0] {
+            return grads.iter().map(|grad| self.vjp(saved, grad, needed)).collect();
+        }
+        let s = self.shape;
+        let dx: Vec<Tensor> = match grads[0].device() {
+            Device::Cpu => by_dtype!(grads[0].dtype(), T => {
+                let mut dx: Vec<Buffer<T>> = grads.iter().map(|_| Buffer::uninit(s.rows * s.inputs)).collect();
+                cpu::input_gradients(
+                    s,
+                    saved.input(1).as_slice(),
+                    self.z.as_ref().map(Tensor::as_slice),
+                    &grads.iter().map(Tensor::as_slice).collect::<Vec<_>>(),
+                    dx.iter_mut().map(|b| b.as_mut_slice()).collect(),
+                );
+                dx.into_iter().map(|b| Tensor::from_buffer(&[s.rows, s.inputs], b)).collect()
+            }),
+        };
+        let rest = vec![None; needed.len() - 1];
+        dx.into_iter().map(|dx| [&[Some(dx)], &rest[..]].concat()).collect()
+    }
+
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
         let mut terms = vec![
             tangents[0].as_ref().map(|t| t.matmul(saved.input(1))),

@@ -133,3 +133,36 @@ fn an_addend_of_another_shape_is_refused() {
     let t = |shape: &[usize]| Tensor::zeros(shape, Dtype::F32);
     t(&[2, 3]).linear_with(&t(&[3, 4]), &t(&[4]), Some(&t(&[3, 4])), Activation::None);
 }
+
+#[test]
+fn products_side_by_side_are_those_taken_one_after_the_other() {
+    // From one row to several pieces, alone and with an addend that depends on the input too.
+    for size @ [rows, k, n] in [[1, 1, 1], [5, 3, 4], [3, 7, 17], [300, 128, 128], [9, 5, 5]] {
+        let t = inputs(size);
+        for activation in ACTIVATIONS {
+            for with_addend in [false, true] {
+                let f = |x: &Tensor| {
+                    let addend = if with_addend { x.slice(1, 0..1).broadcast_to(&[rows, n]).square() } else { t[3].clone() };
+                    x.linear_with(&t[1], &t[2], Some(&addend), activation)
+                };
+                let (_, jacobian) = crate::linearize(f, &t[0]);
+                let vectors: Vec<Tensor> = (0..3).map(|i| sample(&[rows, n], 10 + i)).collect();
+                let together = jacobian.vjps(&vectors);
+                assert_eq!(together.len(), 3);
+                for (v, found) in vectors.iter().zip(&together) {
+                    let expected = jacobian.vjp(v);
+                    assert_eq!(found.shape(), [rows, k]);
+                    assert!(
+                        distance(found, &expected) < 1e-13 * (1.0 + expected.abs().max_all().item()),
+                        "{size:?} {activation:?}"
+                    );
+                }
+            }
+        }
+    }
+    // Of a function that does not depend on its input.
+    let (_, jacobian) = crate::linearize(|_| sample(&[2, 3], 1), &sample(&[2, 3], 0));
+    let found = jacobian.vjps(&[sample(&[2, 3], 2), sample(&[2, 3], 3)]);
+    assert!(found.len() == 2 && found.iter().all(|v| v.to_vec::<f64>() == [0.0; 6]));
+    assert!(jacobian.vjps(&[]).is_empty());
+}
