@@ -16,6 +16,7 @@ mod checkpoint;
 
 pub use checkpoint::checkpoint;
 
+use crate::Dtype;
 use crate::ops::binary::add_into;
 use crate::tensor::Tensor;
 
@@ -36,6 +37,12 @@ pub trait Op: Send + Sync + 'static {
 
     /// Given the inputs' tangents (`None` is zero, at least one is not), the output's tangent.
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor;
+
+    /// Whether `vjp` and `jvp` of tensors of `bf16` are called with all of them widened to `f32`, and what they give is rounded: so for
+    /// all operations but those that only move elements, which say no.
+    fn widens(&self) -> bool {
+        true
+    }
 }
 
 /// What an op asks to have saved.
@@ -76,6 +83,12 @@ impl Saved {
     #[track_caller]
     pub fn output(&self) -> &Tensor {
         self.output.as_ref().expect("the op did not ask to keep its output")
+    }
+
+    /// The same, in `f32`.
+    fn widened(&self) -> Saved {
+        let wide = |t: &Option<Tensor>| t.as_ref().map(|t| t.to(Dtype::F32));
+        Saved { inputs: self.inputs.iter().map(wide).collect(), output: wide(&self.output) }
     }
 }
 
@@ -170,6 +183,24 @@ fn accumulate(grads: &mut HashMap<u64, Tensor>, id: u64, grad: Tensor) {
     };
 }
 
+/// [`Op::vjp`], in `f32` where the gradient is of `bf16`.
+fn vjp(op: &dyn Op, saved: &Saved, grad: &Tensor, needed: &[bool]) -> Vec<Option<Tensor>> {
+    if grad.dtype() != Dtype::Bf16 || !op.widens() {
+        return op.vjp(saved, grad, needed);
+    }
+    let grads = op.vjp(&saved.widened(), &grad.to(Dtype::F32), needed);
+    grads.into_iter().map(|grad| grad.map(|grad| grad.to(Dtype::Bf16))).collect()
+}
+
+/// [`Op::jvp`], in `f32` where tangents are of `bf16`.
+fn jvp(op: &dyn Op, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
+    if !op.widens() || tangents.iter().flatten().all(|t| t.dtype() != Dtype::Bf16) {
+        return op.jvp(saved, tangents);
+    }
+    let tangents: Vec<Option<Tensor>> = tangents.iter().map(|t| t.as_ref().map(|t| t.to(Dtype::F32))).collect();
+    op.jvp(&saved.widened(), &tangents).to(Dtype::Bf16)
+}
+
 /// Walks `order` backwards with gradient `seed` at its last node. `leaves` keep their gradients; all else is freed on the way.
 fn reverse(mut order: Vec<Arc<Node>>, seed: Tensor, leaves: &[u64]) -> HashMap<u64, Tensor> {
     let relevant: std::collections::HashSet<u64> = order.iter().map(|n| n.id).collect();
@@ -183,7 +214,7 @@ fn reverse(mut order: Vec<Arc<Node>>, seed: Tensor, leaves: &[u64]) -> HashMap<u
         let kept = leaves.contains(&node.id);
         let Some(grad) = (if kept { grads.get(&node.id).cloned() } else { grads.remove(&node.id) }) else { continue };
         let needed: Vec<bool> = node.parents.iter().map(|p| p.as_ref().is_some_and(|p| relevant.contains(&p.id))).collect();
-        let input_grads = op.vjp(&node.saved, &grad, &needed);
+        let input_grads = vjp(op.as_ref(), &node.saved, &grad, &needed);
         debug_assert_eq!(input_grads.len(), node.parents.len(), "{}: one gradient per input", op.name());
         drop(grad);
         for (parent, grad) in node.parents.iter().zip(input_grads) {
@@ -316,7 +347,7 @@ fn forward(order: &[Arc<Node>], mut tangents: HashMap<u64, Tensor>, recorded: bo
         if inputs.iter().all(Option::is_none) {
             continue;
         }
-        let tangent = if recorded { op.jvp(&node.attached(), &inputs) } else { op.jvp(&node.saved, &inputs) };
+        let tangent = if recorded { jvp(op.as_ref(), &node.attached(), &inputs) } else { jvp(op.as_ref(), &node.saved, &inputs) };
         tangents.insert(node.id, tangent);
     }
     order.last().and_then(|last| tangents.remove(&last.id))
