@@ -14,7 +14,7 @@ use fokker_train::{Interval, Repeated, Scores, Scoring, bound};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::method::{Opened, Which};
+use crate::method::{Opened, Precision, Which};
 use crate::print;
 use crate::progress::{Progress, duration};
 use crate::rows::{Read, Rows};
@@ -103,6 +103,11 @@ struct Found {
 
 impl Likelihood {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.which.dtype == Some(Precision::Bf16) {
+            // Between two roundings the velocity is a staircase, and its derivative, the trace, that of another function.
+            let reason = "the steps and the trace of a density need a smooth network; use f32 or f64";
+            return Err(Failure::usage(format!("--dtype bf16: {reason}")));
+        }
         let mut opened = self.which.open(self.rows.count)?;
         let settings = self.settings();
         settings.check()?;

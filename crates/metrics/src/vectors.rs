@@ -1,6 +1,6 @@
 //! Sets of vectors as metrics see them: checked once, read in blocks of rows as `f64`.
 
-use fokker_tensor::{Dtype, Tensor};
+use fokker_tensor::{Bf16, Dtype, Stored, Tensor};
 use rayon::prelude::*;
 
 use crate::error::MetricError;
@@ -30,11 +30,13 @@ impl<'a> Vectors<'a> {
         let bad = match x.dtype() {
             Dtype::F32 => x.as_slice::<f32>().par_iter().position_first(|v| !v.is_finite()),
             Dtype::F64 => x.as_slice::<f64>().par_iter().position_first(|v| v.is_nan() || v.abs() >= MOST),
+            Dtype::Bf16 => x.as_slice::<Bf16>().par_iter().position_first(|v| !v.to_f32().is_finite()),
         };
         if let Some(at) = bad {
             let value = match x.dtype() {
                 Dtype::F32 => f64::from(x.as_slice::<f32>()[at]),
                 Dtype::F64 => x.as_slice::<f64>()[at],
+                Dtype::Bf16 => x.as_slice::<Bf16>()[at].to_f64(),
             };
             return Err(MetricError::NotFinite { set, row: at / width, column: at % width, value });
         }
@@ -112,6 +114,7 @@ impl<'a> Vectors<'a> {
         match part.dtype() {
             Dtype::F32 => out.iter_mut().zip(&part.as_slice::<f32>()[at]).for_each(|(o, &v)| *o = f64::from(v)),
             Dtype::F64 => out.copy_from_slice(&part.as_slice::<f64>()[at]),
+            Dtype::Bf16 => out.iter_mut().zip(&part.as_slice::<Bf16>()[at]).for_each(|(o, v)| *o = v.to_f64()),
         }
     }
 
@@ -128,9 +131,9 @@ impl<'a> Vectors<'a> {
         Tensor::from_vec(&[count, self.width], data)
     }
 
-    /// These rows as `[rows, D]` in the narrowest type that holds the sets' numbers: as many bytes as they have there.
+    /// These rows as `[rows, D]` as they are if all are of `f32`, in `f64` otherwise.
     pub(crate) fn select(&self, rows: &[usize]) -> Tensor {
-        if self.parts.iter().any(|part| part.dtype() == Dtype::F64) {
+        if self.parts.iter().any(|part| part.dtype() != Dtype::F32) {
             return self.gather(rows.iter().copied(), None);
         }
         let mut data = Vec::with_capacity(rows.len() * self.width);
@@ -173,6 +176,7 @@ impl<'a> Vectors<'a> {
             match part.dtype() {
                 Dtype::F32 => part.as_slice::<f32>().iter().skip(column).step_by(self.width).map(|&v| f64::from(v)).collect(),
                 Dtype::F64 => part.as_slice::<f64>().iter().skip(column).step_by(self.width).copied().collect(),
+                Dtype::Bf16 => part.as_slice::<Bf16>().iter().skip(column).step_by(self.width).map(|v| v.to_f64()).collect(),
             }
         };
         self.parts.iter().flat_map(of).collect()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fokker_nn::Module;
-use fokker_tensor::{Dtype, Tensor};
+use fokker_tensor::{Bf16, Dtype, Tensor};
 use safetensors::SafeTensors;
 use serde::Serialize;
 
@@ -96,26 +96,27 @@ impl Checkpoint {
     /// (`fokker_data::atomic_write`), so that it is never half there.
     ///
     /// The layout is that of safetensors: the length of the header as a little-endian `u64`, the header in JSON padded with
-    /// spaces to a multiple of 8, and the tensors, those of 8 bytes per number first so that all are aligned. The library's own
+    /// spaces to a multiple of 8, and the tensors, those of the most bytes per number first so that all are aligned. The library's own
     /// writer puts the metadata in a random order.
     ///
     /// # Errors
     /// If it cannot be serialised.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
         let mut ordered: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
-        ordered.sort_by_key(|(_, t)| t.dtype() != Dtype::F64);
+        ordered.sort_by_key(|(_, t)| std::cmp::Reverse(t.dtype().size()));
         let mut metadata = self.metadata.clone();
         metadata.insert(CHECKSUM.into(), self.checksum());
         let mut header = BTreeMap::new();
         header.insert("__metadata__", Entry::Metadata(&metadata));
         let mut end = 0;
         for &(name, t) in &ordered {
-            let (dtype, size) = match t.dtype() {
-                Dtype::F32 => ("F32", 4),
-                Dtype::F64 => ("F64", 8),
+            let dtype = match t.dtype() {
+                Dtype::Bf16 => "BF16",
+                Dtype::F32 => "F32",
+                Dtype::F64 => "F64",
             };
             let start = end;
-            end += t.len() * size;
+            end += t.len() * t.dtype().size();
             if name == "__metadata__" {
                 return Err(ModelError::config("checkpoint", "a tensor's name other than `__metadata__`"));
             }
@@ -150,7 +151,7 @@ impl Checkpoint {
     /// Parses a file's content; `file` is for messages.
     ///
     /// # Errors
-    /// If it is not a safetensors file of `f32` and `f64` tensors, or not what its checksum was made for. Files of other programs
+    /// If it is not a safetensors file of `bf16`, `f32` and `f64` tensors, or not what its checksum was made for. Files of other programs
     /// have none; their counters of batches (`….num_batches_tracked`), which are integers, are left out.
     pub fn from_bytes(bytes: &[u8], file: &Path) -> Result<Checkpoint, ModelError> {
         let bad = |e: safetensors::SafeTensorError| ModelError::file(file, format!("not a valid .safetensors file: {e}"));
@@ -161,11 +162,14 @@ impl Checkpoint {
         for (name, view) in SafeTensors::deserialize(bytes).map_err(bad)?.iter() {
             let data = view.data();
             let tensor = match view.dtype() {
+                safetensors::Dtype::BF16 => {
+                    Tensor::from_vec(view.shape(), numbers(data, |bytes| Bf16::from_bits(u16::from_le_bytes(bytes))))
+                }
                 safetensors::Dtype::F32 => Tensor::from_vec(view.shape(), numbers(data, f32::from_le_bytes)),
                 safetensors::Dtype::F64 => Tensor::from_vec(view.shape(), numbers(data, f64::from_le_bytes)),
                 // How many batches a batch norm has seen, which nothing depends on.
                 _ if name.ends_with(".num_batches_tracked") => continue,
-                other => return Err(ModelError::file(file, format!("tensor `{name}` is {other:?}, expected F32 or F64"))),
+                other => return Err(ModelError::file(file, format!("tensor `{name}` is {other:?}, expected BF16, F32 or F64"))),
             };
             tensors.insert(name.to_owned(), tensor);
         }
@@ -212,17 +216,18 @@ fn little_endian(t: &Tensor, mut take: impl FnMut(&[u8])) {
     const AT_ONCE: usize = 1 << 12;
     let mut part = Vec::with_capacity(8 * AT_ONCE);
     macro_rules! each {
-        ($T:ty) => {
+        ($T:ty, $bits:expr) => {
             for numbers in t.as_slice::<$T>().chunks(AT_ONCE) {
                 part.clear();
-                numbers.iter().for_each(|x| part.extend_from_slice(&x.to_le_bytes()));
+                numbers.iter().for_each(|x| part.extend_from_slice(&$bits(*x).to_le_bytes()));
                 take(&part);
             }
         };
     }
     match t.dtype() {
-        Dtype::F32 => each!(f32),
-        Dtype::F64 => each!(f64),
+        Dtype::Bf16 => each!(Bf16, Bf16::to_bits),
+        Dtype::F32 => each!(f32, f32::to_bits),
+        Dtype::F64 => each!(f64, f64::to_bits),
     }
 }
 

@@ -455,6 +455,20 @@ mod tests {
     }
 
     #[test]
+    fn in_bf16_the_output_is_that_of_f64_to_a_few_of_its_roundings() {
+        for (shape, patch) in [([8, 8, 1], 1), ([7, 11, 2], 3)] {
+            let network = network(shape, Some(2), patch).map(|t| t.to(Dtype::Bf16));
+            let x = Noise::new(2, 0).normal(&[&[2], &shape[..]].concat(), 0, 0, Dtype::F64).to(Dtype::Bf16);
+            let y = network.forward(&x, &[0.3], Some(&[1, 2]));
+            assert_eq!((y.dtype(), y.shape()), (Dtype::Bf16, x.shape()));
+            let exact = network.to(Dtype::F64).forward(&x.to(Dtype::F64), &[0.3], Some(&[1, 2]));
+            let size = |t: &Tensor| t.square().mean_all().item().sqrt();
+            let error = size(&(&y.to(Dtype::F64) - &exact)) / size(&exact);
+            assert!(error < 0.02, "{shape:?} in patches of {patch}: {error}");
+        }
+    }
+
+    #[test]
     fn sizes_out_of_range_name_the_field() {
         let purpose = Purpose { sample_shape: &[8, 8, 1], classes: None, outputs: 1 };
         let build = |config: UNetConfig, purpose| config.build(purpose, &mut Init::new(0, Dtype::F32)).unwrap_err().to_string();

@@ -70,6 +70,7 @@ pub(crate) fn combine_each(a: &[f64], x: Tensor, terms: &[(&[f64], &Tensor)]) ->
     match (x.device(), x.dtype()) {
         (Device::Cpu, Dtype::F32) => each_in_place::<f32>(a, x, terms),
         (Device::Cpu, Dtype::F64) => each_in_place::<f64>(a, x, terms),
+        (Device::Cpu, Dtype::Bf16) => panic!("combine_each: a state of bf16: states are f32 or f64"),
     }
 }
 

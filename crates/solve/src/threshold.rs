@@ -70,6 +70,7 @@ impl Threshold {
             Self::Dynamic { quantile, bound } => match denoised.dtype() {
                 Dtype::F32 => dynamic::<f32>(denoised, quantile, bound),
                 Dtype::F64 => dynamic::<f64>(denoised, quantile, bound),
+                Dtype::Bf16 => panic!("a state of bf16: states are f32 or f64"),
             },
         }
     }

@@ -9,12 +9,25 @@ pub enum Dtype {
     F32,
     /// 64-bit floating point: what formulas are verified in.
     F64,
+    /// 16-bit floating point, [`Bf16`](crate::Bf16): what networks may keep their weights and activations in. It is storage: every sum,
+    /// statistic and exponential is computed in `f32`, and each operation rounds its result once, to nearest (relative error 2⁻⁸).
+    ///
+    /// - Read and written as they are: `linear`, `linear_with`, `conv2d`, `group_norm`, `attention`, `add`, `upsample_nearest`, and whatever
+    ///   moves elements (`reshape`, `permute`, `slice`, `concat`, `pad`, `gather`). Products of two such numbers are exact in `f32`; with
+    ///   AVX-512-BF16 two are added at once. Attention rounds its probabilities too.
+    /// - All other operations widen to `f32`, compute there and round.
+    /// - Derivatives, both ways, are computed in `f32` from the widened operands and rounded once for each operation.
+    /// - Optimisers, averages, combinations of solver states and noise are for `f32` and `f64`, and refuse it.
+    ///
+    /// [`Tensor::to`](crate::Tensor::to) converts, and takes gradients back to the type it came from.
+    Bf16,
 }
 
 impl Dtype {
     /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
+            Dtype::Bf16 => 2,
             Dtype::F32 => 4,
             Dtype::F64 => 8,
         }
@@ -24,16 +37,21 @@ impl Dtype {
 impl std::fmt::Display for Dtype {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Dtype::Bf16 => "bf16",
             Dtype::F32 => "f32",
             Dtype::F64 => "f64",
         })
     }
 }
 
-/// A type tensors can hold: `f32` or `f64`. Sealed.
-pub trait Element: num::Real + Copy + Send + Sync + Default + PartialOrd + std::fmt::Debug + sealed::Sealed + 'static {
+/// A type tensors can hold: `f32`, `f64` or [`Bf16`](crate::Bf16). Sealed.
+pub trait Stored: Copy + Send + Sync + Default + PartialOrd + std::fmt::Debug + sealed::Sealed + 'static {
     /// The run-time name of this type.
     const DTYPE: Dtype;
+    /// The nearest number of this type.
+    fn from_f64(x: f64) -> Self;
+    /// The same number.
+    fn to_f64(self) -> f64;
     #[doc(hidden)]
     fn pool() -> &'static Pool<Self>;
     #[doc(hidden)]
@@ -44,8 +62,14 @@ pub trait Element: num::Real + Copy + Send + Sync + Default + PartialOrd + std::
     fn wrap_storage(buffer: crate::storage::Buffer<Self>) -> crate::storage::CpuStorage;
 }
 
+/// A type that is computed with: `f32` or `f64`.
+pub trait Element: Stored + num::Real {}
+impl Element for f32 {}
+impl Element for f64 {}
+
 mod sealed {
     pub trait Sealed {}
+    impl Sealed for crate::Bf16 {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
 }

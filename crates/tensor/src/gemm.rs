@@ -103,6 +103,7 @@ fn block<T: Element>(
     match T::DTYPE {
         // SAFETY: `T::DTYPE` says that `T` is `f32`.
         Dtype::F32 => unsafe { call::<T, f32>(a, b, c, c_stride, scale as f32, into, parallelism) },
+        Dtype::Bf16 => unreachable!("not an element that is computed with"),
         // SAFETY: `T::DTYPE` says that `T` is `f64`.
         Dtype::F64 => unsafe { call::<T, f64>(a, b, c, c_stride, scale, into, parallelism) },
     }

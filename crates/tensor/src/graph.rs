@@ -16,6 +16,7 @@ mod checkpoint;
 
 pub use checkpoint::checkpoint;
 
+use crate::Dtype;
 use crate::ops::binary::add_into;
 use crate::tensor::Tensor;
 
@@ -42,6 +43,12 @@ pub trait Op: Send + Sync + 'static {
 
     /// Given the inputs' tangents (`None` is zero, at least one is not), the output's tangent.
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor;
+
+    /// Whether `vjp` and `jvp` of tensors of `bf16` are called with all of them widened to `f32`, and what they give is rounded: so for
+    /// all operations but those that only move elements, which say no.
+    fn widens(&self) -> bool {
+        true
+    }
 }
 
 /// What an op asks to have saved.
@@ -82,6 +89,12 @@ impl Saved {
     #[track_caller]
     pub fn output(&self) -> &Tensor {
         self.output.as_ref().expect("the op did not ask to keep its output")
+    }
+
+    /// The same, in `f32`.
+    fn widened(&self) -> Saved {
+        let wide = |t: &Option<Tensor>| t.as_ref().map(|t| t.to(Dtype::F32));
+        Saved { inputs: self.inputs.iter().map(wide).collect(), output: wide(&self.output) }
     }
 }
 
@@ -177,6 +190,29 @@ fn accumulate(grads: &mut HashMap<u64, Vec<Tensor>>, id: u64, more: Vec<Tensor>)
     grads.insert(id, sums);
 }
 
+/// [`Op::vjp`] or [`Op::vjps`], in `f32` where the gradients are of `bf16`.
+fn vjps(op: &dyn Op, saved: &Saved, grads: &[Tensor], needed: &[bool]) -> Vec<Vec<Option<Tensor>>> {
+    let of = |saved: &Saved, grads: &[Tensor]| match grads {
+        [grad] => vec![op.vjp(saved, grad, needed)],
+        several => op.vjps(saved, several, needed),
+    };
+    if grads[0].dtype() != Dtype::Bf16 || !op.widens() {
+        return of(saved, grads);
+    }
+    let wide: Vec<Tensor> = grads.iter().map(|grad| grad.to(Dtype::F32)).collect();
+    let rounded = |grads: Vec<Option<Tensor>>| grads.into_iter().map(|grad| grad.map(|grad| grad.to(Dtype::Bf16))).collect();
+    of(&saved.widened(), &wide).into_iter().map(rounded).collect()
+}
+
+/// [`Op::jvp`], in `f32` where tangents are of `bf16`.
+fn jvp(op: &dyn Op, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
+    if !op.widens() || tangents.iter().flatten().all(|t| t.dtype() != Dtype::Bf16) {
+        return op.jvp(saved, tangents);
+    }
+    let tangents: Vec<Option<Tensor>> = tangents.iter().map(|t| t.as_ref().map(|t| t.to(Dtype::F32))).collect();
+    op.jvp(&saved.widened(), &tangents).to(Dtype::Bf16)
+}
+
 /// Walks `order` backwards with these gradients at its last node, side by side. `leaves` keep their gradients; all else is freed on the
 /// way.
 fn reverse(mut order: Vec<Arc<Node>>, seeds: Vec<Tensor>, leaves: &[u64]) -> HashMap<u64, Vec<Tensor>> {
@@ -191,10 +227,7 @@ fn reverse(mut order: Vec<Arc<Node>>, seeds: Vec<Tensor>, leaves: &[u64]) -> Has
         let kept = leaves.contains(&node.id);
         let Some(found) = (if kept { grads.get(&node.id).cloned() } else { grads.remove(&node.id) }) else { continue };
         let needed: Vec<bool> = node.parents.iter().map(|p| p.as_ref().is_some_and(|p| relevant.contains(&p.id))).collect();
-        let mut input_grads = match &found[..] {
-            [grad] => vec![op.vjp(&node.saved, grad, &needed)],
-            several => op.vjps(&node.saved, several, &needed),
-        };
+        let mut input_grads = vjps(op.as_ref(), &node.saved, &found, &needed);
         debug_assert!(input_grads.iter().all(|g| g.len() == node.parents.len()), "{}: one gradient per input", op.name());
         drop(found);
         for (i, parent) in node.parents.iter().enumerate() {
@@ -351,7 +384,7 @@ fn forward(order: &[Arc<Node>], mut tangents: HashMap<u64, Tensor>, recorded: bo
         if inputs.iter().all(Option::is_none) {
             continue;
         }
-        let tangent = if recorded { op.jvp(&node.attached(), &inputs) } else { op.jvp(&node.saved, &inputs) };
+        let tangent = if recorded { jvp(op.as_ref(), &node.attached(), &inputs) } else { jvp(op.as_ref(), &node.saved, &inputs) };
         tangents.insert(node.id, tangent);
     }
     order.last().and_then(|last| tangents.remove(&last.id))

@@ -3,10 +3,14 @@
 //! A loop is a struct with [`WithSimd`], run by [`dispatch`] with the widest vectors of this processor. It must work for any width,
 //! down to one element.
 
+#[cfg(target_arch = "x86_64")]
+use std::any::TypeId;
+
 use pulp::{Simd, WithSimd};
 
-use crate::element::Element;
+use crate::Bf16;
 use crate::element::num::Real;
+use crate::element::{Element, Stored};
 use crate::storage::Buffer;
 
 /// Asks for the cache line at `p`, which need not be valid: for memory that is read in an order the machine does not foresee.
@@ -133,6 +137,113 @@ impl Lanes for f64 {
     }
 }
 
+/// What vectors of `T` are read from and written to: `T` itself, and for `f32` also `bf16`, widened and rounded.
+pub(crate) trait Held<T: Lanes>: Stored {
+    /// # Safety
+    /// As many elements as a vector has can be read.
+    unsafe fn read<S: Simd>(simd: S, from: *const Self) -> T::V<S>;
+    /// # Safety
+    /// As many elements as a vector has can be written.
+    unsafe fn write<S: Simd>(simd: S, to: *mut Self, v: T::V<S>);
+    /// This element.
+    fn element(self) -> T;
+}
+
+impl<T: Lanes> Held<T> for T {
+    #[inline(always)]
+    unsafe fn read<S: Simd>(_: S, from: *const T) -> T::V<S> {
+        // SAFETY: as the caller says.
+        unsafe { from.cast::<T::V<S>>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn write<S: Simd>(_: S, to: *mut T, v: T::V<S>) {
+        // SAFETY: as the caller says.
+        unsafe { to.cast::<T::V<S>>().write_unaligned(v) };
+    }
+    #[inline(always)]
+    fn element(self) -> T {
+        self
+    }
+}
+
+impl Held<f32> for Bf16 {
+    #[inline(always)]
+    unsafe fn read<S: Simd>(simd: S, from: *const Bf16) -> S::f32s {
+        #[cfg(target_arch = "x86_64")]
+        if TypeId::of::<S>() == TypeId::of::<pulp::x86::V4>() {
+            use std::arch::x86_64::*;
+            // SAFETY: the processor has AVX-512, since there is an `S`, whose vectors are these; the caller says that they can be read.
+            return unsafe {
+                let wide = _mm512_cvtepu16_epi32(from.cast::<__m256i>().read_unaligned());
+                std::mem::transmute_copy(&_mm512_slli_epi32::<16>(wide))
+            };
+        }
+        let mut v = simd.splat_f32s(0.0);
+        for i in 0..S::F32_LANES {
+            // SAFETY: a vector is that many elements, of which the caller says that they can be read.
+            unsafe { *(&raw mut v).cast::<f32>().add(i) = (*from.add(i)).to_f32() };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn write<S: Simd>(_: S, to: *mut Bf16, v: S::f32s) {
+        #[cfg(target_arch = "x86_64")]
+        if TypeId::of::<S>() == TypeId::of::<pulp::x86::V4>() {
+            use std::arch::x86_64::*;
+            // SAFETY: as in `read`. The steps are those of `Bf16::from_f32`.
+            return unsafe {
+                let v: __m512 = std::mem::transmute_copy(&v);
+                let bits = _mm512_castps_si512(v);
+                let high = _mm512_srli_epi32::<16>(bits);
+                let half = _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(high, _mm512_set1_epi32(1)));
+                let nearest = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+                let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+                let rounded = _mm512_mask_or_epi32(nearest, is_nan, high, _mm512_set1_epi32(0x40));
+                to.cast::<__m256i>().write_unaligned(_mm512_cvtepi32_epi16(rounded));
+            };
+        }
+        for i in 0..S::F32_LANES {
+            // SAFETY: a vector is that many elements, for which the caller says that there is room.
+            unsafe { *to.add(i) = Bf16::from_f32(*(&raw const v).cast::<f32>().add(i)) };
+        }
+    }
+    #[inline(always)]
+    fn element(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// The vector at `i` of a row of what holds it: its last elements, then zeros, where it ends before.
+#[inline(always)]
+pub(crate) fn part_of<S: Simd, T: Lanes, X: Held<T>>(simd: S, row: &[X], i: usize) -> T::V<S> {
+    let lanes = width::<S, T>();
+    if i + lanes <= row.len() {
+        // SAFETY: the vector lies in the row.
+        return unsafe { X::read(simd, row.as_ptr().add(i)) };
+    }
+    let rest = &row[i.min(row.len())..];
+    let mut elements = [X::default(); MOST];
+    elements[..rest.len()].copy_from_slice(rest);
+    // SAFETY: no vector has more elements.
+    unsafe { X::read(simd, elements.as_ptr()) }
+}
+
+/// Writes the vector at `i` of a row of what holds it, as far as the row goes.
+#[inline(always)]
+pub(crate) fn put_in<S: Simd, T: Lanes, X: Held<T>>(simd: S, row: &mut [X], i: usize, v: T::V<S>) {
+    let lanes = width::<S, T>();
+    if i + lanes <= row.len() {
+        // SAFETY: the vector lies in the row.
+        return unsafe { X::write(simd, row.as_mut_ptr().add(i), v) };
+    }
+    let i = i.min(row.len());
+    let mut elements = [X::default(); MOST];
+    // SAFETY: no vector has more elements.
+    unsafe { X::write(simd, elements.as_mut_ptr(), v) };
+    let rest = &mut row[i..];
+    rest.copy_from_slice(&elements[..rest.len()]);
+}
+
 /// Elements of a vector.
 #[inline(always)]
 pub(crate) const fn width<S: Simd, T: Lanes>() -> usize {
@@ -240,13 +351,13 @@ pub(crate) fn widen<S: Simd, T: Lanes>(simd: S, sums: &mut [f64], i: usize, v: T
 }
 
 /// Recycled memory that starts on a cache line, so that no vector load straddles two.
-pub(crate) struct Scratch<T: Element> {
+pub(crate) struct Scratch<T: Stored> {
     buffer: Buffer<T>,
     start: usize,
     len: usize,
 }
 
-impl<T: Element> Scratch<T> {
+impl<T: Stored> Scratch<T> {
     /// `len` elements with unspecified values.
     pub(crate) fn new(len: usize) -> Self {
         let spare = 64 / size_of::<T>();

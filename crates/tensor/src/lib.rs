@@ -16,13 +16,14 @@
 //! assert_eq!(tangent.to_vec::<f64>(), y.to_vec::<f64>());
 //! ```
 //!
-//! - [`Tensor`]: dense, row-major, `f32` or `f64`, channels last where it holds images.
+//! - [`Tensor`]: dense, row-major, `f32`, `f64` or (for networks) `bf16`, channels last where it holds images.
 //! - [`linearize`], [`grad`]: differentiation of whatever was computed from tracked tensors.
 //! - [`check::op`]: the checks every op passes, for your own.
 //! - [`noise::Noise`]: random numbers that depend on (seed, stream, sample, step, element) alone.
 //!
 //! Misuse of shapes and types panics with both sides in the message.
 
+mod bf16;
 pub mod check;
 pub mod element;
 mod gemm;
@@ -30,6 +31,7 @@ pub mod graph;
 mod lanes;
 pub mod noise;
 pub mod ops;
+mod pairs;
 mod par;
 mod pool;
 mod simd;
@@ -37,7 +39,8 @@ mod storage;
 mod tensor;
 pub mod update;
 
-pub use element::{Dtype, Element};
+pub use bf16::Bf16;
+pub use element::{Dtype, Element, Stored};
 pub use graph::{Jacobian, checkpoint, grad, linearize};
 pub use noise::Noise;
 pub use storage::Device;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::element::{Dtype, Element};
+use crate::bf16::Bf16;
+use crate::element::{Dtype, Stored};
 use crate::pool::Pool;
 
 /// A device tensors can live on. CUDA joins here.
@@ -22,18 +23,19 @@ pub(crate) enum Storage {
 #[doc(hidden)]
 #[derive(Clone)]
 pub enum CpuStorage {
+    Bf16(Arc<Buffer<Bf16>>),
     F32(Arc<Buffer<f32>>),
     F64(Arc<Buffer<f64>>),
 }
 
 /// A host buffer that goes back to the pool when dropped.
 #[doc(hidden)]
-pub struct Buffer<T: Element> {
+pub struct Buffer<T: Stored> {
     data: Vec<T>,
     pooled: bool,
 }
 
-impl<T: Element> Buffer<T> {
+impl<T: Stored> Buffer<T> {
     /// `len` elements with unspecified values: the caller writes every one.
     pub(crate) fn uninit(len: usize) -> Self {
         Buffer { data: T::pool().take(len), pooled: true }
@@ -61,7 +63,7 @@ impl<T: Element> Buffer<T> {
     }
 }
 
-impl<T: Element> Drop for Buffer<T> {
+impl<T: Stored> Drop for Buffer<T> {
     fn drop(&mut self) {
         if self.pooled {
             T::pool().give(std::mem::take(&mut self.data));
@@ -72,6 +74,7 @@ impl<T: Element> Drop for Buffer<T> {
 impl CpuStorage {
     pub(crate) fn dtype(&self) -> Dtype {
         match self {
+            CpuStorage::Bf16(_) => Dtype::Bf16,
             CpuStorage::F32(_) => Dtype::F32,
             CpuStorage::F64(_) => Dtype::F64,
         }
@@ -79,9 +82,19 @@ impl CpuStorage {
 }
 
 macro_rules! element {
-    ($t:ty, $variant:ident) => {
-        impl Element for $t {
+    ($t:ty, $variant:ident, $from_f64:expr, $to_f64:expr) => {
+        impl Stored for $t {
             const DTYPE: Dtype = Dtype::$variant;
+            #[inline(always)]
+            fn from_f64(x: f64) -> $t {
+                let from_f64: fn(f64) -> $t = $from_f64;
+                from_f64(x)
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                let to_f64: fn($t) -> f64 = $to_f64;
+                to_f64(self)
+            }
             fn pool() -> &'static Pool<Self> {
                 static POOL: Pool<$t> = Pool::new();
                 &POOL
@@ -104,5 +117,6 @@ macro_rules! element {
         }
     };
 }
-element!(f32, F32);
-element!(f64, F64);
+element!(Bf16, Bf16, Bf16::from_f64, |x| f64::from(x.to_f32()));
+element!(f32, F32, |x| x as f32, f64::from);
+element!(f64, F64, |x| x, |x| x);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 
-use crate::element::num::Real;
-use crate::element::{Dtype, Element};
+use crate::Bf16;
+use crate::element::{Dtype, Stored};
 use crate::graph::Node;
 use crate::lanes;
 use crate::storage::{Buffer, CpuStorage, Device, Storage};
 
-/// A dense, row-major array of `f32` or `f64`, channels last where it holds images.
+/// A dense, row-major array of `f32`, `f64` or `bf16`, channels last where it holds images.
 ///
 /// Cloning shares the elements. Operations never change a tensor that something else can see.
 #[derive(Clone)]
@@ -20,10 +20,11 @@ pub struct Tensor {
     pub(crate) node: Option<Arc<Node>>,
 }
 
-/// Runs `$body` with `$t` standing for the element type of `$dtype`.
+/// Runs `$body` with `$t` standing for the element type of `$dtype`, one that is computed with.
 macro_rules! by_dtype {
     ($dtype:expr, $t:ident => $body:expr) => {
         match $dtype {
+            $crate::Dtype::Bf16 => $crate::tensor::refuse_bf16(),
             $crate::Dtype::F32 => {
                 type $t = f32;
                 $body
@@ -37,6 +38,32 @@ macro_rules! by_dtype {
 }
 pub(crate) use by_dtype;
 
+/// Runs `$body` with `$t` standing for the element type of `$dtype`, whichever it is.
+macro_rules! by_stored {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::Dtype::Bf16 => {
+                type $t = $crate::Bf16;
+                $body
+            }
+            dtype => $crate::tensor::by_dtype!(dtype, $t => $body),
+        }
+    };
+}
+pub(crate) use by_stored;
+
+#[track_caller]
+pub(crate) fn refuse_bf16() -> ! {
+    panic!("this is for f32 and f64: convert tensors of bf16 with `to(Dtype::F32)` first")
+}
+
+/// An operation on tensors of `bf16` that has no loops of its own for them: in `f32`, the result rounded.
+#[track_caller]
+pub(crate) fn in_f32<const N: usize>(inputs: [&Tensor; N], f: impl FnOnce([&Tensor; N]) -> Tensor) -> Tensor {
+    let wide = inputs.map(|t| t.to(Dtype::F32));
+    f(wide.each_ref()).to(Dtype::Bf16)
+}
+
 /// The number of elements of a shape; 1 for a scalar's empty shape.
 pub(crate) fn count(shape: &[usize]) -> usize {
     shape.iter().product()
@@ -48,7 +75,7 @@ impl Tensor {
     /// # Panics
     /// If `data.len()` is not the product of `shape`.
     #[track_caller]
-    pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Tensor {
+    pub fn from_vec<T: Stored>(shape: &[usize], data: Vec<T>) -> Tensor {
         assert_eq!(count(shape), data.len(), "from_vec: shape {shape:?} needs {} elements, got {}", count(shape), data.len());
         Tensor::from_buffer(shape, Buffer::from_vec(data))
     }
@@ -59,16 +86,16 @@ impl Tensor {
     /// If `data.len()` is not the product of `shape`.
     #[track_caller]
     pub fn from_f64(shape: &[usize], data: &[f64], dtype: Dtype) -> Tensor {
-        by_dtype!(dtype, T => Tensor::from_vec(shape, data.iter().map(|&x| x as T).collect::<Vec<T>>()))
+        by_stored!(dtype, T => Tensor::from_vec(shape, data.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>()))
     }
 
-    pub(crate) fn from_buffer<T: Element>(shape: &[usize], buffer: Buffer<T>) -> Tensor {
+    pub(crate) fn from_buffer<T: Stored>(shape: &[usize], buffer: Buffer<T>) -> Tensor {
         debug_assert_eq!(count(shape), buffer.as_slice().len());
         Tensor { storage: Storage::Cpu(T::wrap_storage(buffer)), shape: shape.into(), node: None }
     }
 
     /// A new tensor whose elements `fill` writes; it must write every one.
-    pub(crate) fn build<T: Element>(shape: &[usize], fill: impl FnOnce(&mut [T])) -> Tensor {
+    pub(crate) fn build<T: Stored>(shape: &[usize], fill: impl FnOnce(&mut [T])) -> Tensor {
         let mut buffer = Buffer::<T>::uninit(count(shape));
         fill(buffer.as_mut_slice());
         Tensor::from_buffer(shape, buffer)
@@ -76,7 +103,7 @@ impl Tensor {
 
     /// Every element `value`.
     pub fn full(shape: &[usize], value: f64, dtype: Dtype) -> Tensor {
-        by_dtype!(dtype, T => Tensor::build::<T>(shape, |out| out.fill(value as T)))
+        by_stored!(dtype, T => Tensor::build::<T>(shape, |out| out.fill(T::from_f64(value))))
     }
 
     /// Every element 0.
@@ -143,7 +170,7 @@ impl Tensor {
     /// # Panics
     /// If the tensor holds another type.
     #[track_caller]
-    pub fn as_slice<T: Element>(&self) -> &[T] {
+    pub fn as_slice<T: Stored>(&self) -> &[T] {
         let Storage::Cpu(storage) = &self.storage;
         match T::unwrap_storage(storage) {
             Some(buffer) => buffer.as_slice(),
@@ -153,7 +180,7 @@ impl Tensor {
 
     /// The elements for writing, copied first if anything else shares them. The tensor leaves the graph.
     #[track_caller]
-    pub(crate) fn make_mut<T: Element>(&mut self) -> &mut [T] {
+    pub(crate) fn make_mut<T: Stored>(&mut self) -> &mut [T] {
         self.node = None;
         let dtype = self.dtype();
         let Storage::Cpu(storage) = &mut self.storage;
@@ -173,13 +200,13 @@ impl Tensor {
     /// # Panics
     /// If the tensor holds another type than `T`.
     #[track_caller]
-    pub fn update<T: Element>(&mut self, change: impl FnOnce(&mut [T])) {
+    pub fn update<T: Stored>(&mut self, change: impl FnOnce(&mut [T])) {
         change(self.make_mut::<T>());
     }
 
     /// A copy of the elements in row-major order, converted to `T`.
-    pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        by_dtype!(self.dtype(), S => self.as_slice::<S>().iter().map(|&x| T::of(x.wide())).collect())
+    pub fn to_vec<T: Stored>(&self) -> Vec<T> {
+        by_stored!(self.dtype(), S => self.as_slice::<S>().iter().map(|&x| T::from_f64(x.to_f64())).collect())
     }
 
     /// The only element of a tensor that has one.
@@ -189,11 +216,14 @@ impl Tensor {
     #[track_caller]
     pub fn item(&self) -> f64 {
         assert_eq!(self.len(), 1, "item: shape {:?} has {} elements, not one", self.shape, self.len());
-        by_dtype!(self.dtype(), T => self.as_slice::<T>()[0].wide())
+        by_stored!(self.dtype(), T => self.as_slice::<T>()[0].to_f64())
     }
 
     /// Whether every element is finite.
     pub fn all_finite(&self) -> bool {
+        if self.dtype() == Dtype::Bf16 {
+            return self.as_slice::<Bf16>().iter().all(|x| x.to_f32().is_finite());
+        }
         by_dtype!(self.dtype(), T => self.as_slice::<T>().chunks(4096).all(|x| lanes::dispatch(lanes::AllFinite { x })))
     }
 
@@ -202,7 +232,7 @@ impl Tensor {
     /// # Panics
     /// If the tensor holds another type.
     #[track_caller]
-    pub fn view<T: Element>(&self) -> ArrayViewD<'_, T> {
+    pub fn view<T: Stored>(&self) -> ArrayViewD<'_, T> {
         ArrayViewD::from_shape(IxDyn(&self.shape), self.as_slice::<T>()).expect("dense row-major")
     }
 
@@ -211,7 +241,7 @@ impl Tensor {
     /// # Panics
     /// If the tensor holds another type.
     #[track_caller]
-    pub fn into_array<T: Element>(self) -> ArrayD<T> {
+    pub fn into_array<T: Stored>(self) -> ArrayD<T> {
         let shape = self.shape.clone();
         ArrayD::from_shape_vec(IxDyn(&shape), self.into_vec::<T>()).expect("dense row-major")
     }
@@ -221,7 +251,7 @@ impl Tensor {
     /// # Panics
     /// If the tensor holds another type.
     #[track_caller]
-    pub fn into_vec<T: Element>(self) -> Vec<T> {
+    pub fn into_vec<T: Stored>(self) -> Vec<T> {
         let copy = |t: &Tensor| t.as_slice::<T>().to_vec();
         if self.dtype() != T::DTYPE || self.node.is_some() {
             return copy(&self);
@@ -253,13 +283,14 @@ impl Tensor {
     pub(crate) fn is_unique(&mut self) -> bool {
         let Storage::Cpu(storage) = &mut self.storage;
         match storage {
+            CpuStorage::Bf16(buffer) => Arc::get_mut(buffer).is_some(),
             CpuStorage::F32(buffer) => Arc::get_mut(buffer).is_some(),
             CpuStorage::F64(buffer) => Arc::get_mut(buffer).is_some(),
         }
     }
 }
 
-impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor {
+impl<T: Stored, D: Dimension> From<Array<T, D>> for Tensor {
     /// Takes the array's elements over; copies only if they are not in row-major order.
     fn from(array: Array<T, D>) -> Tensor {
         let shape = array.shape().to_vec();
@@ -282,7 +313,8 @@ impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const SHOWN: usize = 8;
         write!(f, "Tensor<{}>{:?} ", self.dtype(), &self.shape)?;
-        let values = by_dtype!(self.dtype(), T => self.as_slice::<T>().iter().take(SHOWN).map(|&x| x.wide()).collect::<Vec<_>>());
+        let values =
+            by_stored!(self.dtype(), T => self.as_slice::<T>().iter().take(SHOWN).map(|&x| x.to_f64()).collect::<Vec<_>>());
         f.debug_list().entries(values).finish()?;
         if self.len() > SHOWN { f.write_str(" ...") } else { Ok(()) }
     }

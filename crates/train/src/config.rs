@@ -8,6 +8,7 @@ use fokker_models::{ModelConfig, NetworkConfig};
 use fokker_nn::{AdamConfig, EmaConfig, Schedule};
 use fokker_sde::{Preconditioning, SdeConfig};
 use fokker_solve::{GridConfig, Heun, Karras, SamplerConfig};
+use fokker_tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -82,6 +83,9 @@ pub struct TrainSection {
     pub batch: usize,
     /// Base learning rate.
     pub learning_rate: f64,
+    /// What the network computes in, default `f32`.
+    #[serde(default)]
+    pub precision: Precision,
     /// How the rate follows from the step.
     #[serde(default)]
     pub schedule: Schedule,
@@ -97,6 +101,30 @@ pub struct TrainSection {
     /// Steps between lines of `metrics.jsonl`.
     #[serde(default = "log_every")]
     pub log_every: u64,
+}
+
+/// What the network computes in while it is trained. Parameters, their gradients' sums, the optimiser, the average, noise, targets and the
+/// loss are of `f32` in either case, and so is what is saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// Weights and activations rounded to 16 bits with the exponents of `f32` where the network uses them (Kalamkar et al. 2019,
+    /// arXiv:1905.12322): half the memory for activations. With those exponents no gradient of `f32` underflows, so the loss is not scaled,
+    /// as it has to be for `f16` (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
+    Bf16,
+}
+
+impl Precision {
+    /// The type of the network's numbers.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Precision::F32 => Dtype::F32,
+            Precision::Bf16 => Dtype::Bf16,
+        }
+    }
 }
 
 fn checkpoint_every() -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fokker_data::{Cursor, Dataset, Loader, LoaderConfig};
 use fokker_models::DiffusionModel;
 use fokker_models::checkpoint::Checkpoint;
-use fokker_nn::{Adam, Ema, clip_scale, global_norm, value_and_grad};
+use fokker_nn::{Adam, Ema, Module, clip_scale, global_norm, value_and_grad};
 use fokker_tensor::Dtype;
 
 use crate::config::RunConfig;
@@ -143,7 +143,10 @@ impl Trainer {
         let objective = self.config.objective;
         let noised = objective.noise(&self.model, &batch.x, seed, first);
         let cond = objective.condition(&self.model, batch.labels.as_deref(), seed, first);
-        let (loss, grads) = value_and_grad(&self.model, |model| Objective::loss(model, &noised, &cond, self.bound.as_ref()));
+        let precision = self.config.train.precision.dtype();
+        // Parameters are rounded where the network uses them; their gradients come back in their own type.
+        let loss = |model: &DiffusionModel| Objective::loss(&model.to(precision), &noised, &cond, self.bound.as_ref());
+        let (loss, grads) = value_and_grad(&self.model, loss);
         let gradient_norm = global_norm(&grads);
         let section = &self.config.train;
         let learning_rate = section.learning_rate * section.schedule.factor(self.step, section.steps);
@@ -197,4 +200,38 @@ fn loader(config: &RunConfig, dataset: Arc<dyn Dataset>, position: u64) -> Resul
     let loader_config =
         LoaderConfig { batch: config.train.batch, seed: config.seed, shuffle: true, flip: config.loader.flip, prefetch: 2 };
     Ok(Loader::new(dataset, loader_config, Cursor { position })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Precision;
+
+    /// The mean loss of the last third of a short run, and the trainer.
+    fn run(recipe: &str, precision: &str, steps: u64, overrides: &[&str]) -> (f64, Trainer) {
+        let own = [format!("train.precision={precision}"), format!("train.steps={steps}")];
+        let all: Vec<String> = own.into_iter().chain(overrides.iter().map(|&o| o.to_owned())).collect();
+        let mut trainer = Trainer::new(RunConfig::load(recipe, &all).unwrap(), ".".as_ref()).unwrap();
+        let losses: Vec<f64> = (0..steps).map(|_| trainer.step().unwrap().loss).collect();
+        let last = &losses[losses.len() * 2 / 3..];
+        (last.iter().sum::<f64>() / last.len() as f64, trainer)
+    }
+
+    #[test]
+    fn a_run_in_bf16_reaches_the_loss_of_one_in_f32_and_keeps_its_weights_in_f32() {
+        let image = "model.network={ kind = \"unet\", channels = [8, 16], blocks = 1, groups = 4, head_channels = 8 }";
+        for (recipe, steps, overrides) in [("moons", 300, &[][..]), ("glyphs", 30, &[image, "train.batch=8"])] {
+            let (wide, _) = run(recipe, "f32", steps, overrides);
+            let (narrow, trainer) = run(recipe, "bf16", steps, overrides);
+            assert!((narrow - wide).abs() < 0.02 * wide, "{recipe}: {narrow} in bf16, {wide} in f32");
+            assert_ne!(narrow, wide, "{recipe}: the same network in another precision");
+            assert_eq!(trainer.config().train.precision, Precision::Bf16);
+            let kept = trainer.checkpoint().unwrap().tensors;
+            assert!(kept.values().all(|t| t.dtype() == Dtype::F32), "{recipe}");
+            // Master weights: most are not numbers of bf16.
+            let weights = trainer.model().tensors();
+            let short = weights.iter().filter(|t| t.to(Dtype::Bf16).to_vec::<f32>() == t.to_vec::<f32>()).count();
+            assert!(short == 0, "{recipe}: {short} of {} parameters are rounded", weights.len());
+        }
+    }
 }

@@ -13,17 +13,19 @@ use serde::Serialize;
 
 use crate::{Failure, likelihood};
 
-pub(crate) const WORKLOADS: [&str; 13] = [
+pub(crate) const WORKLOADS: [&str; 15] = [
     "mlp-train",
     "mlp-forward",
     "mlp-sample",
     "mlp-likelihood",
     "mnist-train",
     "mnist-forward",
+    "mnist-bf16",
     "mnist-sample",
     "cifar-train",
     "cifar-forward",
     "cifar-single",
+    "cifar-bf16",
     "block-train",
     "block-forward",
     "overhead",
@@ -55,7 +57,7 @@ impl Sizes {
 
 /// The call of a workload, with all it needs built.
 pub(crate) fn call(workload: &str, sizes: &Sizes) -> Result<Call, Failure> {
-    if !sizes.options().is_empty() && !["mnist-train", "mnist-forward"].contains(&workload) {
+    if !sizes.options().is_empty() && !["mnist-train", "mnist-forward", "mnist-bf16"].contains(&workload) {
         return Err(format!("{workload}: has one size only").into());
     }
     let (batch, side) = (sizes.batch.unwrap_or(64), sizes.side.unwrap_or(32));
@@ -67,10 +69,12 @@ pub(crate) fn call(workload: &str, sizes: &Sizes) -> Result<Call, Failure> {
         "mlp-likelihood" => likelihood::call()?,
         "mnist-train" => train(mnist(sizes)?, normal(&images, 0), normal(&images, 1), raw),
         "mnist-forward" => forward(mnist(sizes)?, normal(&images, 0), raw),
+        "mnist-bf16" => forward(mnist(sizes)?.to(Dtype::Bf16), normal(&images, 0), raw),
         "mnist-sample" => mnist_sample()?,
         "cifar-train" => train(cifar()?, normal(&[8, 32, 32, 3], 0), normal(&[8, 32, 32, 3], 1), raw),
         "cifar-forward" => forward(cifar()?, normal(&[8, 32, 32, 3], 0), raw),
         "cifar-single" => forward(cifar()?, normal(&[1, 32, 32, 3], 0), raw),
+        "cifar-bf16" => forward(cifar()?.to(Dtype::Bf16), normal(&[8, 32, 32, 3], 0), raw),
         "block-train" => train(Block::new(), normal(&[16, 256, 384], 0), normal(&[16, 256, 384], 1), Block::forward),
         "block-forward" => forward(Block::new(), normal(&[16, 256, 384], 0), Block::forward),
         other => return Err(format!("no workload `{other}`").into()),

@@ -17,6 +17,8 @@ Workloads (float32; ``train`` = forward, mean squared error, backward, fused Ada
                      block_out_channels=(32, 64, 128, 128), attention at 8x8 and in the middle block,
                      norm_num_groups=8), batch 64, images 32x32x1
 - ``mnist-forward``  the same network, batch 64
+- ``mnist-bf16``, ``cifar-bf16``
+                     ``mnist-forward`` and ``cifar-forward`` under ``torch.autocast`` with bfloat16
 - ``cifar-train``, ``cifar-forward``, ``cifar-single``
                      the architecture of DDPM for CIFAR-10: UNet2DModel(sample_size=32, in/out 3, layers_per_block=2,
                      block_out_channels=(128, 256, 256, 256), attention at 16x16 with one head and in the middle block,
@@ -32,7 +34,7 @@ Workloads (float32; ``train`` = forward, mean squared error, backward, fused Ada
 - ``mnist-sample``   64 images by 18 steps of Heun's method on EDM's grid (35 calls) with the mnist network
 
 ``--seconds S`` times no further call after that long. ``--batch``, ``--side`` and ``--width`` (channels at full
-resolution) change the sizes of ``mnist-train`` and ``mnist-forward``.
+resolution) change the sizes of ``mnist-train``, ``mnist-forward`` and ``mnist-bf16``.
 
 Settings: ``eager``, ``channels-last``, ``compile`` (torch.compile with its defaults).
 """
@@ -46,8 +48,8 @@ import subprocess
 import sys
 import time
 
-WORKLOADS = ("mlp-train", "mlp-forward", "mlp-sample", "mlp-likelihood", "mnist-train", "mnist-forward", "mnist-sample", "cifar-train",
-             "cifar-forward", "cifar-single", "block-train", "block-forward")
+WORKLOADS = ("mlp-train", "mlp-forward", "mlp-sample", "mlp-likelihood", "mnist-train", "mnist-forward", "mnist-bf16",
+             "mnist-sample", "cifar-train", "cifar-forward", "cifar-single", "cifar-bf16", "block-train", "block-forward")
 SETTINGS = ("eager", "channels-last", "compile")
 SIZES = {"batch": 64, "side": 32, "width": 32}  # of the mnist network
 
@@ -243,7 +245,7 @@ def build(workload, setting, batch=64, side=32, width=32, given=None):
         model.eval()
 
         def forward():
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task == "bf16"):
                 return apply(*inputs).flatten()[0].item()
 
         return forward

@@ -109,9 +109,12 @@ fn sampling_options_that_make_no_sense_name_the_option() {
         (moons, "--out", "points", &["points", ".npy"]),
         (moons, "--movie", "x.mp4", &["x.mp4", ".gif"]),
         (moons, "--threads", "0", &["--threads"]),
+        (moons, "--dtype", "f16", &["f16", "bf16, f32, f64"]),
     ] {
         place.refuse(&["sample", run, option, value], 2, parts);
     }
+    place.refuse(&["likelihood", moons, "moons", "--dtype", "bf16"], 2, &["--dtype bf16", "use f32 or f64"]);
+    place.refuse(&["train", "moons", "--set", "train.precision=f16"], 2, &["f16", "`f32` or `bf16`"]);
     place.refuse(&["preview", "moons", "-n", "0"], 2, &["0", "--count"]);
     place.refuse(&["preview", "moons", "--out", "x.jpg"], 2, &["x.jpg", ".png"]);
     place.refuse(&["train", "moons", "--resume", "run"], 2, &["--resume"]);

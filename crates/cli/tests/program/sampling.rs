@@ -113,7 +113,8 @@ fn a_setting_of_the_sampler_changes_the_samples_and_a_wrong_one_is_refused() {
 #[test]
 fn a_model_is_sampled_under_another_process_than_it_was_trained_under() {
     let out = Place::new();
-    let of = |more: &[&str]| sample(&TRAINED.moons, &out, &[&["-n", "40", "--f64", "--grid", "log-snr"], more].concat()).1;
+    let of =
+        |more: &[&str]| sample(&TRAINED.moons, &out, &[&["-n", "40", "--dtype", "f64", "--grid", "log-snr"], more].concat()).1;
     let fine = ["--solver", "exponential-adams", "--steps", "60"];
     let own = of(&fine);
     let apart = |other: &[f32]| own.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -133,7 +134,7 @@ fn encoded_data_are_noise_that_leads_back_to_them() {
     let out = Place::new();
     let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
     let (moons, glyphs) = (moons.to_str().unwrap(), glyphs.to_str().unwrap());
-    let method = ["--solver", "exponential-adams", "--steps", "60", "--f64"];
+    let method = ["--solver", "exponential-adams", "--steps", "60", "--dtype", "f64"];
     out.succeed(&[&["sample", moons, "-n", "30", "--out", "x.npy"], &method[..]].concat());
     let said = out.succeed(&[&["encode", moons, "x.npy", "--batch", "7", "--out", "codes.npy"], &method[..]].concat());
     assert!(said.contains("round trip: root mean square error"), "{said}");
@@ -165,7 +166,7 @@ fn a_path_between_two_samples_begins_and_ends_with_them() {
     let out = Place::new();
     let (moons, glyphs) = (TRAINED.moons.path("run"), TRAINED.glyphs.path("run"));
     let (moons, glyphs) = (moons.to_str().unwrap(), glyphs.to_str().unwrap());
-    let method = ["--solver", "exponential-adams", "--steps", "60", "--f64"];
+    let method = ["--solver", "exponential-adams", "--steps", "60", "--dtype", "f64"];
     out.succeed(&[&["sample", moons, "-n", "6", "--out", "x.npy"], &method[..]].concat());
     let ends = ["--from", "4", "--to", "1", "--points", "7", "--out", "path.npy"];
     let said = out.succeed(&[&["interpolate", moons, "x.npy"], &ends[..], &method[..]].concat());
@@ -193,7 +194,7 @@ fn log_densities_are_the_same_by_every_way_of_computing_them() {
     let run = TRAINED.moons.path("run");
     let run = run.to_str().unwrap();
     let of = |more: &[&str]| {
-        let json = out.succeed(&[&["likelihood", run, "moons", "-n", "12", "--f64", "--json"], more].concat());
+        let json = out.succeed(&[&["likelihood", run, "moons", "-n", "12", "--dtype", "f64", "--json"], more].concat());
         let json: Value = serde_json::from_str(&json).unwrap();
         let values = json["log_density"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
         assert_eq!((values.len(), json["samples"].as_u64(), json["dimensions"].as_u64()), (12, Some(12), Some(2)));
@@ -334,7 +335,7 @@ fn every_kind_of_output_is_written() {
     let moons = TRAINED.moons.path("run");
     out.succeed(&["sample", moons.to_str().unwrap(), "-n", "50", "--out", "points.png", "--movie", "points.gif"]);
     assert!(out.read("points.gif").starts_with(b"GIF89a"));
-    out.succeed(&["sample", moons.to_str().unwrap(), "-n", "5", "--f64", "--out", "wide.npy"]);
+    out.succeed(&["sample", moons.to_str().unwrap(), "-n", "5", "--dtype", "f64", "--out", "wide.npy"]);
     assert_eq!(read_npy(out.path("wide.npy")).unwrap().shape(), [5, 2]);
 }
 

@@ -12,7 +12,7 @@ use super::atomic::atomic_write;
 use crate::error::DataError;
 use fokker_tensor::{Dtype, Tensor};
 
-/// Writes a tensor of any shape as `.npy`, in its own dtype (`<f4` or `<f8`), [atomically](atomic_write).
+/// Writes a tensor of any shape as `.npy`, in its own dtype (`<f4` or `<f8`; `bf16` as `<f4`), [atomically](atomic_write).
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -21,6 +21,8 @@ pub fn write_npy(path: impl AsRef<Path>, x: &Tensor) -> Result<(), DataError> {
         let written = match x.dtype() {
             Dtype::F32 => x.view::<f32>().write_npy(file),
             Dtype::F64 => x.view::<f64>().write_npy(file),
+            // The format has no such numbers.
+            Dtype::Bf16 => x.to(Dtype::F32).view::<f32>().write_npy(file),
         };
         written.map_err(|error| match error {
             ndarray_npy::WriteNpyError::Io(error) => error,

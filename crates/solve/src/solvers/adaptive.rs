@@ -353,6 +353,7 @@ impl Walk {
         let squares = match before.dtype() {
             Dtype::F32 => self.mean_squares::<f32>(error, next, before),
             Dtype::F64 => self.mean_squares::<f64>(error, next, before),
+            Dtype::Bf16 => panic!("a state of bf16: states are f32 or f64"),
         };
         match self.control.per {
             Per::Sample => squares.iter().map(|square| square.sqrt()).collect(),

@@ -225,5 +225,6 @@ fn choose(accepted: &[bool], new: &Tensor, old: Tensor) -> Tensor {
     match old.dtype() {
         Dtype::F32 => copy::<f32>(accepted, new, old),
         Dtype::F64 => copy::<f64>(accepted, new, old),
+        Dtype::Bf16 => panic!("a state of bf16: states are f32 or f64"),
     }
 }

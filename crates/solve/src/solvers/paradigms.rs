@@ -243,5 +243,6 @@ fn scatter(to: &mut Tensor, rows: &[usize], from: &Tensor) {
     match to.dtype() {
         Dtype::F32 => copy::<f32>(to, rows, from),
         Dtype::F64 => copy::<f64>(to, rows, from),
+        Dtype::Bf16 => panic!("a state of bf16: states are f32 or f64"),
     }
 }

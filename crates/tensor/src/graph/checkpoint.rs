@@ -61,6 +61,10 @@ impl<F: Fn(&[Tensor]) -> Tensor + Send + Sync + 'static> Op for Checkpoint<F> {
         results
     }
 
+    fn widens(&self) -> bool {
+        false
+    }
+
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
         let recorded =
             (0..tangents.len()).any(|i| saved.input(i).is_tracked()) || tangents.iter().flatten().any(Tensor::is_tracked);

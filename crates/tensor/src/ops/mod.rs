@@ -17,3 +17,6 @@ pub mod shape;
 pub mod softmax;
 pub mod unary;
 pub mod upsample;
+
+#[cfg(test)]
+mod bf16_tests;

@@ -1,6 +1,6 @@
 //! Hashes that say what was measured.
 
-use fokker_tensor::{Dtype, Tensor};
+use fokker_tensor::{Bf16, Dtype, Tensor};
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 of some bytes, as `sha256sum` prints it.
@@ -20,6 +20,9 @@ pub(crate) fn absorb(hash: &mut Sha256, x: &Tensor) {
     match x.dtype() {
         Dtype::F32 => x.as_slice::<f32>().chunks(4096).for_each(|part| {
             hash.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        }),
+        Dtype::Bf16 => x.as_slice::<Bf16>().chunks(4096).for_each(|part| {
+            hash.update(part.iter().flat_map(|v| v.to_bits().to_le_bytes()).collect::<Vec<u8>>());
         }),
         Dtype::F64 => x.as_slice::<f64>().chunks(4096).for_each(|part| {
             hash.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());

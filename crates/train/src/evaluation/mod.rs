@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use fokker_models::DiffusionModel;
 use fokker_solve::{Observer, Solver, SolverConfig};
-use fokker_tensor::Tensor;
+use fokker_tensor::{Dtype, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -165,7 +165,7 @@ impl Evaluation<'_> {
         let settings = serde_json::json!({
             "version": VERSION,
             "model": self.model_id,
-            "dtype": format!("{:?}", request.sampler.state),
+            "dtype": format!("{:?}{}", request.sampler.state, if self.model.dtype() == Dtype::Bf16 { ", network bf16" } else { "" }),
             "weak": weak.map(|bytes| sha256(&bytes)),
             "sampler": request.sampler,
             "guidance": request.guidance,

@@ -23,20 +23,20 @@ pub(super) struct Shape {
 const BLOCK: usize = 32 * 1024;
 
 impl Shape {
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.heads * self.d
     }
 
     /// Query rows per block.
-    fn block(&self) -> usize {
+    pub(super) fn block(&self) -> usize {
         (BLOCK / self.n_k.max(1)).clamp(8, 128).min(self.n_q.max(1))
     }
 
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.batch * self.n_q * self.n_k * self.width()
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.batch * self.n_q * self.width() == 0
     }
 

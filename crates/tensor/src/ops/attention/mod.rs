@@ -9,11 +9,12 @@
 //! The matrix of probabilities is never stored as a whole: the forward pass keeps the log-sum-exp of each row, from which
 //! the backward pass computes `P` again, a block of rows at a time (Dao et al. 2022, section 3.1).
 
+mod bf16;
 mod cpu;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::tensor::{Tensor, by_dtype};
+use crate::{Device, Dtype};
 use cpu::{Kept, Shape};
 
 struct Attention {
@@ -101,6 +102,13 @@ impl Tensor {
         }
         let scale = scale.unwrap_or(1.0 / (shape.d as f64).sqrt());
         let (y, lse) = match q.device() {
+            Device::Cpu if q.dtype() == Dtype::Bf16 => {
+                let mut lse = vec![0.0f32; shape.batch * shape.n_q * shape.heads];
+                let y = Tensor::build(q.shape(), |out| {
+                    bf16::forward(shape, q.as_slice(), k.as_slice(), v.as_slice(), scale, out, &mut lse);
+                });
+                (y, Tensor::from_vec(&[shape.batch, shape.n_q, shape.heads], lse))
+            }
             Device::Cpu => by_dtype!(q.dtype(), T => {
                 let mut lse = vec![T::default(); shape.batch * shape.n_q * shape.heads];
                 let y = Tensor::build(q.shape(), |out: &mut [T]| {

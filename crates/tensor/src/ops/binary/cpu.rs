@@ -1,6 +1,6 @@
 //! Broadcasting loops on the host.
 
-use crate::element::Element;
+use crate::element::Stored;
 use crate::par;
 use crate::simd::{self, Map1, Map2, Update};
 use crate::tensor::Tensor;
@@ -32,7 +32,7 @@ fn collapse(a: &[usize], b: &[usize], shape: &[usize]) -> Vec<Axis> {
 }
 
 /// `f(a, b)` over the broadcast shape.
-pub(crate) fn broadcast<T: Element>(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(T, T) -> T + Copy + Sync) -> Tensor {
+pub(crate) fn broadcast<T: Stored>(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(T, T) -> T + Copy + Sync) -> Tensor {
     let axes = collapse(a.shape(), b.shape(), shape);
     let (xs, ys) = (a.as_slice::<T>(), b.as_slice::<T>());
     Tensor::build(shape, |out: &mut [T]| {
@@ -93,7 +93,7 @@ pub(crate) fn broadcast<T: Element>(a: &Tensor, b: &Tensor, shape: &[usize], f: 
 
 /// One run along the innermost collapsed axis.
 #[inline]
-fn row<T: Element>(out: &mut [T], xs: &[T], ys: &[T], inner: &Axis, f: impl Fn(T, T) -> T + Copy) {
+fn row<T: Stored>(out: &mut [T], xs: &[T], ys: &[T], inner: &Axis, f: impl Fn(T, T) -> T + Copy) {
     match (inner.a, inner.b) {
         (true, true) => {
             let (x, y) = (&xs[..out.len()], &ys[..out.len()]);
@@ -114,7 +114,7 @@ fn row<T: Element>(out: &mut [T], xs: &[T], ys: &[T], inner: &Axis, f: impl Fn(T
 }
 
 /// `a += b`.
-pub(crate) fn add_assign<T: Element>(a: &mut [T], b: &[T]) {
+pub(crate) fn add_assign<T: Stored + std::ops::Add<Output = T>>(a: &mut [T], b: &[T]) {
     let cost = a.len();
     par::pieces(a, par::PIECE, cost, |i, out| {
         let x = &b[i * par::PIECE..][..out.len()];

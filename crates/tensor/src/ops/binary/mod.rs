@@ -6,10 +6,10 @@ mod cpu;
 
 use std::ops;
 
-use crate::Device;
 use crate::element::num::Real;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, by_stored, in_f32};
+use crate::{Bf16, Device, Dtype};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -35,6 +35,7 @@ impl Kind {
 
     fn forward(self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
         match a.device() {
+            Device::Cpu if a.dtype() == Dtype::Bf16 => cpu::broadcast::<Bf16>(a, b, shape, |a, b| a + b),
             Device::Cpu => by_dtype!(a.dtype(), T => match self {
                 Kind::Add => cpu::broadcast::<T>(a, b, shape, |a, b| a + b),
                 Kind::Sub => cpu::broadcast::<T>(a, b, shape, |a, b| a - b),
@@ -72,6 +73,9 @@ struct Binary {
 fn apply(kind: Kind, a: &Tensor, b: &Tensor) -> Tensor {
     assert_eq!(a.dtype(), b.dtype(), "{}: element types differ", kind.name());
     let shape = broadcast_shape(kind.name(), a.shape(), b.shape());
+    if a.dtype() == Dtype::Bf16 && kind != Kind::Add {
+        return in_f32([a, b], |[a, b]| apply(kind, a, b));
+    }
     let y = kind.forward(a, b, &shape);
     if !a.is_tracked() && !b.is_tracked() {
         return y;
@@ -142,6 +146,11 @@ impl Op for Binary {
         vec![da, db]
     }
 
+    fn widens(&self) -> bool {
+        // The gradient of a sum of equal shapes is that of both.
+        self.a_shape != self.b_shape
+    }
+
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
         let shape = broadcast_shape(self.kind.name(), &self.a_shape, &self.b_shape);
         let (ta, tb) = (tangents[0].as_ref(), tangents[1].as_ref());
@@ -182,7 +191,7 @@ pub(crate) fn add_into(mut a: Tensor, mut b: Tensor) -> Tensor {
         return &a + &b;
     }
     match a.device() {
-        Device::Cpu => by_dtype!(a.dtype(), T => cpu::add_assign::<T>(a.make_mut(), b.as_slice())),
+        Device::Cpu => by_stored!(a.dtype(), T => cpu::add_assign::<T>(a.make_mut(), b.as_slice())),
     }
     a
 }
@@ -264,7 +273,7 @@ impl ops::Neg for &Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, Noise, check};
+    use crate::{Noise, check};
 
     fn sample(shape: &[usize], step: u32) -> Tensor {
         let n = shape.iter().product::<usize>();

@@ -10,6 +10,7 @@
 
 use super::kernel::{Correlate, Outer};
 use super::{few, winograd};
+use crate::element::Stored;
 use crate::lanes::{Lanes, Scratch, lanes};
 use crate::par;
 
@@ -120,18 +121,18 @@ impl Geometry {
 }
 
 /// The part of the input a tile needs.
-struct Slab<'a, T: Lanes> {
+pub(super) struct Slab<'a, T: Stored> {
     borrowed: &'a [T],
     copied: Option<Scratch<T>>,
-    top: isize,
-    left: isize,
+    pub(super) top: isize,
+    pub(super) left: isize,
     /// Elements per row and per image.
-    row: usize,
-    image: usize,
+    pub(super) row: usize,
+    pub(super) image: usize,
 }
 
-impl<'a, T: Lanes> Slab<'a, T> {
-    fn new(g: &Geometry, x: &'a [T], images: std::ops::Range<usize>, rows: std::ops::Range<usize>) -> Self {
+impl<'a, T: Stored> Slab<'a, T> {
+    pub(super) fn new(g: &Geometry, x: &'a [T], images: std::ops::Range<usize>, rows: std::ops::Range<usize>) -> Self {
         let (vertical, horizontal) = (g.h.reach(rows), g.w.reach(0..g.w.output));
         let part = &x[images.start * g.image_in()..images.end * g.image_in()];
         let inside = |r: &std::ops::Range<isize>, n: usize| r.start >= 0 && r.end <= n as isize;
@@ -150,18 +151,18 @@ impl<'a, T: Lanes> Slab<'a, T> {
         for (out, source) in copied.as_mut_slice().chunks_exact_mut(image.max(1)).zip(part.chunks_exact(g.image_in().max(1))) {
             for (out, i) in out.chunks_exact_mut(row.max(1)).zip(vertical.clone()) {
                 if i < 0 || i >= g.h.input as isize {
-                    out.fill(T::ZERO);
+                    out.fill(T::default());
                 } else {
-                    out[..before].fill(T::ZERO);
+                    out[..before].fill(T::default());
                     out[before..before + len].copy_from_slice(&source[i as usize * whole_row + from * g.c_in..][..len]);
-                    out[before + len..].fill(T::ZERO);
+                    out[before + len..].fill(T::default());
                 }
             }
         }
         Slab { borrowed: &[], copied: Some(copied), top: vertical.start, left: horizontal.start, row, image }
     }
 
-    fn data(&self) -> &[T] {
+    pub(super) fn data(&self) -> &[T] {
         self.copied.as_ref().map_or(self.borrowed, Scratch::as_slice)
     }
 }
@@ -224,7 +225,7 @@ fn pack<T: Lanes>(g: &Geometry, w: &[T], phase_h: usize, phase_w: usize) -> Filt
 /// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
 pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
     if winograd::suits(g, T::DTYPE) {
-        return pulp::Arch::new().dispatch(winograd::Correlation { g, x, w, bias, y, order: winograd::Order::of(g) });
+        return pulp::Arch::new().dispatch(winograd::Correlation::<T, T> { g, x, w, bias, y, order: winograd::Order::of(g) });
     }
     if few::suits(g) {
         return few::correlate(g, x, w, bias, y);
@@ -235,26 +236,34 @@ pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&
         full_bias[..g.c_out].copy_from_slice(bias);
     }
     let filters: Vec<Vec<Filter<T>>> = (0..g.h.phases()).map(|a| (0..g.w.phases()).map(|b| pack(g, w, a, b)).collect()).collect();
+    par::pieces(&mut tiles(g, y), 1, g.cost(), |_, tile| {
+        let (images, rows, y) = &mut tile[0];
+        correlate_tile(g, x, &filters, &full_bias, images.clone(), rows.clone(), y);
+    });
+}
+
+/// A tile's images, rows and part of `y`.
+type Tile<'a, T> = (std::ops::Range<usize>, std::ops::Range<usize>, &'a mut [T]);
+
+/// The tiles that work is cut into.
+pub(super) fn tiles<'a, T>(g: &Geometry, y: &'a mut [T]) -> Vec<Tile<'a, T>> {
     let (images, rows) = g.tile();
     let (image_out, row_out) = (g.image_out(), g.w.output * g.c_out);
-    // (first image, first row, the tile's part of y)
-    let mut tiles: Vec<(usize, usize, &mut [T])> = Vec::new();
+    let mut tiles = Vec::new();
     if image_out == 0 {
-        return;
+        return tiles;
     }
     for (i, part) in y.chunks_mut(images * image_out).enumerate() {
         if images == 1 {
-            tiles.extend(part.chunks_mut(rows * row_out).enumerate().map(|(j, part)| (i, j * rows, part)));
+            tiles.extend(part.chunks_mut(rows * row_out).enumerate().map(|(j, part)| {
+                let row = j * rows;
+                (i..i + 1, row..row + part.len() / row_out, part)
+            }));
         } else {
-            tiles.push((i * images, 0, part));
+            tiles.push((i * images..i * images + part.len() / image_out, 0..g.h.output, part));
         }
     }
-    par::pieces(&mut tiles, 1, g.cost(), |_, tile| {
-        let (image, row, y) = &mut tile[0];
-        let count = if images == 1 { 1 } else { y.len() / image_out };
-        let tile_rows = y.len() / count / row_out;
-        correlate_tile(g, x, &filters, &full_bias, *image..*image + count, *row..*row + tile_rows, y);
-    });
+    tiles
 }
 
 fn correlate_tile<T: Lanes>(

@@ -8,6 +8,7 @@
 //! `⟨conv(x, w), y⟩ = ⟨x, convᵀ(y, w)⟩`. Both are linear in `x` and in `w`, so each one's derivatives are the other and the
 //! weight gradient `Σ x ⊗ grad` over all pixels.
 
+mod bf16;
 mod cpu;
 mod few;
 mod kernel;
@@ -15,9 +16,9 @@ mod kernel;
 mod tests;
 mod winograd;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::tensor::{Tensor, by_dtype};
+use crate::{Device, Dtype};
 use cpu::{Axis, Geometry};
 
 /// How a filter moves over an image: `(vertical, horizontal)`.
@@ -102,6 +103,9 @@ impl Convolution {
         let g = self.geometry(x, w);
         let shape = [g.batch, g.h.output, g.w.output, g.c_out];
         match x.device() {
+            Device::Cpu if x.dtype() == Dtype::Bf16 => Tensor::build(&shape, |y| {
+                bf16::correlate(&g, x.as_slice(), w.as_slice(), bias.map(Tensor::as_slice), y);
+            }),
             Device::Cpu => by_dtype!(x.dtype(), T => Tensor::build(&shape, |y: &mut [T]| {
                 cpu::correlate(&g, x.as_slice(), w.as_slice(), bias.map(Tensor::as_slice), y);
             })),

@@ -6,10 +6,10 @@
 
 mod cpu;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::ops::conv2d::Conv2d;
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, in_f32};
+use crate::{Device, Dtype};
 use cpu::Geometry;
 
 struct Depthwise {
@@ -94,6 +94,10 @@ impl Tensor {
                 how.padding
             )
         };
+        if self.dtype() == Dtype::Bf16 {
+            let bias = bias.map(|t| t.to(Dtype::F32));
+            return in_f32([self, w], |[x, w]| x.depthwise_conv2d(w, bias.as_ref(), how));
+        }
         let geometry = Geometry { batch: self.dim(0), input, output, kernel, channels: self.dim(3), how };
         let shape = [geometry.batch, output.0, output.1, geometry.channels];
         let y = match self.device() {

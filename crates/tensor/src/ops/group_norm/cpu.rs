@@ -7,8 +7,8 @@
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::Activation;
-use crate::element::Element;
-use crate::lanes::{Lanes, dispatch, part, put, width};
+use crate::element::{Element, Stored};
+use crate::lanes::{Held, Lanes, dispatch, part, part_of, put, put_in, width};
 use crate::par;
 use crate::simd;
 
@@ -87,14 +87,14 @@ struct Moments<'a, T> {
     squares: &'a mut [f64],
 }
 
-impl<T: Element> NullaryFnOnce for Moments<'_, T> {
+impl<T: Stored> NullaryFnOnce for Moments<'_, T> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
         for row in self.x.chunks(self.shift.len()) {
             for (((&x, &shift), sum), square) in row.iter().zip(self.shift).zip(self.sums.iter_mut()).zip(self.squares.iter_mut())
             {
-                let d = x.wide() - shift;
+                let d = x.to_f64() - shift;
                 *sum += d;
                 *square += d * d;
             }
@@ -119,14 +119,14 @@ impl<T: Lanes> Affine<T> {
 }
 
 /// `y = f(z)`, row by row.
-struct Apply<'a, T> {
-    x: &'a [T],
-    y: &'a mut [T],
+struct Apply<'a, T, X> {
+    x: &'a [X],
+    y: &'a mut [X],
     affine: &'a Affine<T>,
     activation: Activation,
 }
 
-impl<T: Lanes> WithSimd for Apply<'_, T> {
+impl<T: Lanes, X: Held<T>> WithSimd for Apply<'_, T, X> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
@@ -137,26 +137,26 @@ impl<T: Lanes> WithSimd for Apply<'_, T> {
     }
 }
 
-impl<T: Lanes> Apply<'_, T> {
+impl<T: Lanes, X: Held<T>> Apply<'_, T, X> {
     #[inline(always)]
     fn rows<S: Simd>(self, simd: S, f: impl Fn(T::V<S>) -> T::V<S>) {
         let row = self.affine.mean.len();
         for (y, x) in self.y.chunks_mut(row).zip(self.x.chunks(row)) {
             for i in (0..x.len()).step_by(width::<S, T>()) {
-                put(simd, y, i, f(self.affine.at(simd, i, part(simd, x, i))));
+                put_in::<S, T, X>(simd, y, i, f(self.affine.at(simd, i, part_of::<S, T, X>(simd, x, i))));
             }
         }
     }
 }
 
-/// `y`, and mean and reciprocal standard deviation of each group (`stats`: `[batch, 2, groups]`).
-pub(super) fn forward<T: Lanes>(
+/// `y`, of what holds `T`, and mean and reciprocal standard deviation of each group (`stats`: `[batch, 2, groups]`).
+pub(super) fn forward<T: Lanes, X: Held<T>>(
     s: Shape,
-    x: &[T],
+    x: &[X],
     affine: Option<(&[T], &[T])>,
     eps: f64,
     activation: Activation,
-    y: &mut [T],
+    y: &mut [X],
     stats: &mut [T],
 ) {
     if x.is_empty() {
@@ -167,7 +167,7 @@ pub(super) fn forward<T: Lanes>(
     par::pieces(&mut images, 1, x.len(), |_, image| {
         let ((x, y), stats) = &mut image[0];
         let per_group = s.channels / s.groups;
-        let shift = s.tile(|c| x[s.group_of(c) * per_group].wide());
+        let shift = s.tile(|c| x[s.group_of(c) * per_group].to_f64());
         let piece = s.piece();
         let (sums, squares) = s.sums(|i, sums, squares| {
             let x = &x[i * piece..x.len().min((i + 1) * piece)];
@@ -178,7 +178,7 @@ pub(super) fn forward<T: Lanes>(
         for g in 0..s.groups {
             let d = sums[g] / s.group_len();
             let variance = (squares[g] / s.group_len() - d * d).max(0.0);
-            means[g] = T::of(x[g * per_group].wide() + d);
+            means[g] = T::of(x[g * per_group].to_f64() + d);
             rstds[g] = T::of(1.0 / (variance + eps).sqrt());
         }
         let affine = s.affine(means, rstds, affine);

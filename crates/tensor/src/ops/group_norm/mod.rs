@@ -10,9 +10,9 @@
 
 mod cpu;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::tensor::{Tensor, by_dtype};
+use crate::{Bf16, Device, Dtype, bf16};
 use cpu::Shape;
 
 /// What a normalisation applies to its result.
@@ -136,11 +136,20 @@ impl Tensor {
             assert_eq!(t.dtype(), self.dtype(), "group_norm: element types of {name} and input");
         }
         let (y, stats) = match self.device() {
+            Device::Cpu if self.dtype() == Dtype::Bf16 => {
+                let mut stats = vec![0.0; shape.batch * 2 * groups];
+                let affine = affine.map(|(gamma, beta)| [gamma, beta].map(|t| bf16::widened(t.as_slice())));
+                let affine = affine.as_ref().map(|[gamma, beta]| (&gamma[..], &beta[..]));
+                let y = Tensor::build(self.shape(), |y| {
+                    cpu::forward::<f32, Bf16>(shape, self.as_slice(), affine, eps, activation, y, &mut stats);
+                });
+                (y, Tensor::from_vec(&[shape.batch, 2, groups], stats))
+            }
             Device::Cpu => by_dtype!(self.dtype(), T => {
                 let mut stats = vec![T::default(); shape.batch * 2 * groups];
                 let y = Tensor::build(self.shape(), |y: &mut [T]| {
                     let affine = affine.map(|(gamma, beta)| (gamma.as_slice(), beta.as_slice()));
-                    cpu::forward::<T>(shape, self.as_slice(), affine, eps, activation, y, &mut stats);
+                    cpu::forward::<T, T>(shape, self.as_slice(), affine, eps, activation, y, &mut stats);
                 });
                 (y, Tensor::from_vec(&[shape.batch, 2, groups], stats))
             }),

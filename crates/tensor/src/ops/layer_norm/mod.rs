@@ -3,9 +3,9 @@
 
 pub(super) mod cpu;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, in_f32};
+use crate::{Device, Dtype};
 use cpu::Rows;
 
 struct LayerNorm {
@@ -110,6 +110,10 @@ impl Tensor {
     /// If the tensor is a scalar, the affine parameters are not of shape `[D]`, or the types differ.
     #[track_caller]
     pub fn layer_norm(&self, affine: Option<(&Tensor, &Tensor)>, eps: f64) -> Tensor {
+        if self.dtype() == Dtype::Bf16 {
+            let affine = affine.map(|(gamma, beta)| [gamma, beta].map(|t| t.to(Dtype::F32)));
+            return in_f32([self], |[x]| x.layer_norm(affine.as_ref().map(|[gamma, beta]| (gamma, beta)), eps));
+        }
         let parameters: Vec<(&str, &Tensor)> = affine.iter().flat_map(|&(g, b)| [("gamma", g), ("beta", b)]).collect();
         let rows = rows("layer_norm", self, &parameters, true, eps);
         let (y, stats) = forward(rows, self, affine.map(|a| a.0), affine.map(|a| a.1));

@@ -24,12 +24,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    fn work(&self) -> usize {
+    pub(super) fn work(&self) -> usize {
         self.rows * self.inputs * self.outputs
     }
 
     /// Rows of a piece.
-    fn piece(&self) -> usize {
+    pub(super) fn piece(&self) -> usize {
         if self.work() < WORK / 4 {
             return self.rows.next_multiple_of(16).max(16);
         }

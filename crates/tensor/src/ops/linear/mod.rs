@@ -9,16 +9,17 @@
 //! Rows go through in pieces, each with all its steps while it is in the cache. What is kept for the backward pass is `x` and, if
 //! there is an activation, `z`.
 
+mod bf16;
 mod cpu;
 #[cfg(test)]
 mod tests;
 
 use super::group_norm::Activation;
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::ops::unary::times_silu_slope;
 use crate::storage::Buffer;
 use crate::tensor::{Tensor, by_dtype, count};
+use crate::{Device, Dtype};
 use cpu::Shape;
 
 /// Inputs: `x` `[rows, inputs]`, `w`, `b`, and `r` if there is one.
@@ -45,6 +46,7 @@ impl Op for Linear {
     fn vjp(&self, saved: &Saved, grad: &Tensor, needed: &[bool]) -> Vec<Option<Tensor>> {
         let s = self.shape;
         let activated = self.activation == Activation::Silu;
+        let z = self.z.as_ref().map(|z| z.to(grad.dtype()));
         match grad.device() {
             Device::Cpu => by_dtype!(grad.dtype(), T => {
                 let buffer = |wanted: bool, shape: &[usize]| wanted.then(|| Buffer::<T>::uninit(count(shape)));
@@ -57,7 +59,7 @@ impl Op for Linear {
                     cpu::Given {
                         x: needed[1].then(|| saved.input(0).as_slice()),
                         w: needed[0].then(|| saved.input(1).as_slice()),
-                        z: self.z.as_ref().map(Tensor::as_slice),
+                        z: z.as_ref().map(Tensor::as_slice),
                         grad: grad.as_slice(),
                     },
                     cpu::Wanted {
@@ -120,7 +122,7 @@ impl Op for Linear {
             Activation::Silu => {
                 let recorded = (0..tangents.len()).any(|i| saved.input(i).is_tracked()) || t_z.is_tracked();
                 if let (Some(z), false) = (&self.z, recorded) {
-                    return times_silu_slope(z, &t_z);
+                    return times_silu_slope(&z.to(t_z.dtype()), &t_z);
                 }
                 let z = saved.input(0).linear(saved.input(1), Some(saved.input(2)));
                 let z = if tangents.len() > 3 { &z + saved.input(3) } else { z };
@@ -175,6 +177,15 @@ impl Tensor {
         let inputs: Vec<&Tensor> = [&x, weight, bias].into_iter().chain(&addend).collect();
         let keep_z = activation == Activation::Silu && inputs.iter().any(|t| t.is_tracked());
         let (mut y, z) = match self.device() {
+            Device::Cpu if self.dtype() == Dtype::Bf16 => {
+                let mut z = keep_z.then(|| Buffer::uninit(s.rows * n));
+                let y = Tensor::build(&[s.rows, n], |y| {
+                    let (x, w, b) = (x.as_slice(), weight.as_slice(), bias.as_slice());
+                    let addend = addend.as_ref().map(Tensor::as_slice);
+                    bf16::forward(s, x, w, b, addend, activation, z.as_mut().map(|z| z.as_mut_slice()), y);
+                });
+                (y, z.map(|z| Tensor::from_buffer(&[s.rows, n], z)))
+            }
             Device::Cpu => by_dtype!(self.dtype(), T => {
                 let mut z = keep_z.then(|| Buffer::<T>::uninit(s.rows * n));
                 let y = Tensor::build(&[s.rows, n], |y: &mut [T]| {

@@ -1,10 +1,10 @@
 //! Matrix products.
 
-use crate::Device;
 use crate::gemm::{Into, Mat, Threads, gemm};
 use crate::graph::{Keep, Op, Saved, record};
 use crate::par;
-use crate::tensor::{Tensor, by_dtype, count};
+use crate::tensor::{Tensor, by_dtype, count, in_f32};
+use crate::{Device, Dtype};
 
 /// `op(A) op(B)` over leading batch axes, `op` a transpose where asked.
 #[derive(Clone, Copy)]
@@ -41,6 +41,9 @@ fn matmul(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Tenso
         let mut shape = sa.to_vec();
         *shape.last_mut().expect("at least two axes") = n;
         return matmul(&a.reshape(&[rows, sa[sa.len() - 1]]), b, false, transpose_b).reshape(&shape);
+    }
+    if a.dtype() == Dtype::Bf16 {
+        return in_f32([a, b], |[a, b]| matmul(a, b, transpose_a, transpose_b));
     }
     let op = Matmul { transpose_a, transpose_b };
     record(op, &[a, b], op.forward(a, b))

@@ -4,9 +4,9 @@
 pub(super) mod cpu;
 
 use super::upsample;
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, in_f32};
+use crate::{Device, Dtype};
 
 struct AveragePool {
     kernel: (usize, usize),
@@ -61,6 +61,9 @@ impl Tensor {
             "avg_pool2d: blocks of {kernel_h} × {kernel_w} do not tile an image of shape {:?}",
             self.shape()
         );
+        if self.dtype() == Dtype::Bf16 {
+            return in_f32([self], |[x]| x.avg_pool2d(kernel_h, kernel_w));
+        }
         let op = AveragePool { kernel: (kernel_h, kernel_w) };
         let y = sum_blocks(self, op.kernel, op.scale());
         record(op, &[self], y)

@@ -2,9 +2,9 @@
 
 mod cpu;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, in_f32};
+use crate::{Device, Dtype};
 
 /// The shape with the reduced axes kept as 1.
 #[track_caller]
@@ -81,6 +81,9 @@ impl Tensor {
     /// If an axis does not exist or is given twice.
     #[track_caller]
     pub fn sum_keep(&self, axes: &[usize]) -> Tensor {
+        if self.dtype() == Dtype::Bf16 {
+            return in_f32([self], |[x]| x.sum_keep(axes));
+        }
         let shape = kept_shape("sum", self.shape(), axes);
         let y = match self.device() {
             Device::Cpu => by_dtype!(self.dtype(), T => cpu::sum::<T>(self, axes, &shape)),
@@ -108,6 +111,9 @@ impl Tensor {
     /// If an axis does not exist or is given twice.
     #[track_caller]
     pub fn mean_keep(&self, axes: &[usize]) -> Tensor {
+        if self.dtype() == Dtype::Bf16 {
+            return in_f32([self], |[x]| x.mean_keep(axes));
+        }
         let n: usize = axes.iter().map(|&i| self.dim(i)).product();
         &self.sum_keep(axes) * (1.0 / n as f64)
     }
@@ -133,6 +139,9 @@ impl Tensor {
     /// If an axis does not exist, is given twice or is empty.
     #[track_caller]
     pub fn max_keep(&self, axes: &[usize]) -> Tensor {
+        if self.dtype() == Dtype::Bf16 {
+            return in_f32([self], |[x]| x.max_keep(axes));
+        }
         let shape = kept_shape("max", self.shape(), axes);
         assert!(axes.iter().all(|&i| self.dim(i) > 0), "max: no elements along axes {axes:?} of shape {:?}", self.shape());
         let y = match self.device() {

@@ -3,8 +3,9 @@
 
 use super::layer_norm::cpu::Rows;
 use super::layer_norm::{backward, forward, normal_and_tangent, rows};
+use crate::Dtype;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, in_f32};
 
 struct RmsNorm {
     rows: Rows,
@@ -46,6 +47,10 @@ impl Tensor {
     /// If the tensor is a scalar, `gamma` is not of shape `[D]`, or the types differ.
     #[track_caller]
     pub fn rms_norm(&self, gamma: Option<&Tensor>, eps: f64) -> Tensor {
+        if self.dtype() == Dtype::Bf16 {
+            let gamma = gamma.map(|t| t.to(Dtype::F32));
+            return in_f32([self], |[x]| x.rms_norm(gamma.as_ref(), eps));
+        }
         let parameters: Vec<(&str, &Tensor)> = gamma.iter().map(|&g| ("gamma", g)).collect();
         let rows = rows("rms_norm", self, &parameters, false, eps);
         let (y, stats) = forward(rows, self, gamma, None);

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use crate::element::Element;
+use crate::bf16;
+use crate::element::{Element, Stored};
 use crate::par;
 use crate::tensor::{Tensor, count};
+use crate::{Bf16, Dtype};
 
 /// (product of the extents before `axis`, its extent, product of those after).
 fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
@@ -17,18 +19,23 @@ fn with_extent(shape: &[usize], axis: usize, extent: usize) -> Vec<usize> {
     shape
 }
 
-pub(crate) fn convert<S: Element, T: Element>(x: &Tensor, f: impl Fn(S) -> T + Sync) -> Tensor {
+pub(crate) fn convert<S: Stored, T: Stored>(x: &Tensor) -> Tensor {
+    match (S::DTYPE, T::DTYPE) {
+        (Dtype::Bf16, Dtype::F32) => return Tensor::build(x.shape(), |out| bf16::widen(x.as_slice::<Bf16>(), out)),
+        (Dtype::F32, Dtype::Bf16) => return Tensor::build(x.shape(), |out| bf16::narrow(x.as_slice::<f32>(), out)),
+        _ => {}
+    }
     let data = x.as_slice::<S>();
     Tensor::build(x.shape(), |out: &mut [T]| {
         par::pieces(out, par::PIECE, data.len(), |i, out| {
             for (out, &x) in out.iter_mut().zip(&data[i * par::PIECE..]) {
-                *out = f(x);
+                *out = T::from_f64(x.to_f64());
             }
         });
     })
 }
 
-pub(crate) fn permute<T: Element>(x: &Tensor, axes: &[usize]) -> Tensor {
+pub(crate) fn permute<T: Stored>(x: &Tensor, axes: &[usize]) -> Tensor {
     let shape: Vec<usize> = axes.iter().map(|&a| x.shape()[a]).collect();
     let mut strides = vec![1usize; x.rank()];
     for i in (0..x.rank().saturating_sub(1)).rev() {
@@ -64,7 +71,7 @@ pub(crate) fn permute<T: Element>(x: &Tensor, axes: &[usize]) -> Tensor {
     })
 }
 
-pub(crate) fn slice<T: Element>(x: &Tensor, axis: usize, range: Range<usize>) -> Tensor {
+pub(crate) fn slice<T: Stored>(x: &Tensor, axis: usize, range: Range<usize>) -> Tensor {
     let (_, extent, inner) = split(x.shape(), axis);
     let data = x.as_slice::<T>();
     let run = range.len() * inner;
@@ -74,7 +81,7 @@ pub(crate) fn slice<T: Element>(x: &Tensor, axis: usize, range: Range<usize>) ->
 }
 
 /// Fills consecutive runs of `out` from `source(i)`.
-fn copy_runs<'a, T: Element>(out: &mut [T], run: usize, source: impl Fn(usize) -> &'a [T] + Sync) {
+fn copy_runs<'a, T: Stored>(out: &mut [T], run: usize, source: impl Fn(usize) -> &'a [T] + Sync) {
     if run == 0 {
         return;
     }
@@ -87,20 +94,20 @@ fn copy_runs<'a, T: Element>(out: &mut [T], run: usize, source: impl Fn(usize) -
     });
 }
 
-pub(crate) fn pad<T: Element>(x: &Tensor, axis: usize, before: usize, after: usize) -> Tensor {
+pub(crate) fn pad<T: Stored>(x: &Tensor, axis: usize, before: usize, after: usize) -> Tensor {
     let (_, extent, inner) = split(x.shape(), axis);
     let data = x.as_slice::<T>();
     let total = before + extent + after;
     Tensor::build(&with_extent(x.shape(), axis, total), |out: &mut [T]| {
         for (i, out) in out.chunks_exact_mut((total * inner).max(1)).enumerate() {
-            out[..before * inner].fill(T::ZERO);
+            out[..before * inner].fill(T::default());
             out[before * inner..(before + extent) * inner].copy_from_slice(&data[i * extent * inner..][..extent * inner]);
-            out[(before + extent) * inner..].fill(T::ZERO);
+            out[(before + extent) * inner..].fill(T::default());
         }
     })
 }
 
-pub(crate) fn concat<T: Element>(parts: &[&Tensor], axis: usize, shape: &[usize]) -> Tensor {
+pub(crate) fn concat<T: Stored>(parts: &[&Tensor], axis: usize, shape: &[usize]) -> Tensor {
     let (_, total, inner) = split(shape, axis);
     let sources: Vec<(&[T], usize)> = parts.iter().map(|p| (p.as_slice::<T>(), p.shape()[axis] * inner)).collect();
     Tensor::build(shape, |out: &mut [T]| {
@@ -123,7 +130,7 @@ pub(crate) fn broadcast_to<T: Element>(x: &Tensor, shape: &[usize]) -> Tensor {
     crate::ops::binary::repeat::<T>(x, shape)
 }
 
-pub(crate) fn gather<T: Element>(x: &Tensor, rows: &[usize]) -> Tensor {
+pub(crate) fn gather<T: Stored>(x: &Tensor, rows: &[usize]) -> Tensor {
     let (_, _, inner) = split(x.shape(), 0);
     let data = x.as_slice::<T>();
     Tensor::build(&with_extent(x.shape(), 0, rows.len()), |out: &mut [T]| {

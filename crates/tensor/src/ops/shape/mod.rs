@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::Device;
 use crate::element::Dtype;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype, count};
+use crate::tensor::{Tensor, by_dtype, by_stored, count};
 
 /// A linear rearrangement, with the one that takes gradients back.
 #[derive(Clone)]
@@ -29,16 +29,19 @@ impl Move {
             Move::Identity => x.detach(),
             Move::Reshape { to, .. } => x.with_shape(to),
             Move::Convert { to, .. } => match x.device() {
-                Device::Cpu => by_dtype!(x.dtype(), S => by_dtype!(*to, T => cpu::convert::<S, T>(x, |v| v as T))),
+                Device::Cpu => by_stored!(x.dtype(), S => by_stored!(*to, T => cpu::convert::<S, T>(x))),
             },
             _ => match x.device() {
-                Device::Cpu => by_dtype!(x.dtype(), T => match self {
+                Device::Cpu if x.dtype() == Dtype::Bf16 && matches!(self, Move::Broadcast { .. } | Move::ScatterAdd { .. }) => {
+                    self.forward(&x.to(Dtype::F32)).to(Dtype::Bf16)
+                }
+                Device::Cpu => by_stored!(x.dtype(), T => match self {
                     Move::Permute { axes } => cpu::permute::<T>(x, axes),
                     Move::Slice { axis, range, .. } => cpu::slice::<T>(x, *axis, range.clone()),
                     Move::Pad { axis, before, after } => cpu::pad::<T>(x, *axis, *before, *after),
-                    Move::Broadcast { to, .. } => cpu::broadcast_to::<T>(x, to),
+                    Move::Broadcast { to, .. } => by_dtype!(x.dtype(), T => cpu::broadcast_to::<T>(x, to)),
                     Move::Gather { rows, .. } => cpu::gather::<T>(x, rows),
-                    Move::ScatterAdd { rows, extent } => cpu::scatter_add::<T>(x, rows, *extent),
+                    Move::ScatterAdd { rows, extent } => by_dtype!(x.dtype(), T => cpu::scatter_add::<T>(x, rows, *extent)),
                     Move::Identity | Move::Reshape { .. } | Move::Convert { .. } => unreachable!("done above"),
                 }),
             },
@@ -90,6 +93,10 @@ impl Op for Move {
         Keep::NOTHING
     }
 
+    fn widens(&self) -> bool {
+        false
+    }
+
     fn vjp(&self, _: &Saved, grad: &Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
         vec![Some(self.transpose(grad))]
     }
@@ -123,6 +130,10 @@ impl Op for Concat {
 
     fn keep(&self, _: &[bool]) -> Keep {
         Keep::NOTHING
+    }
+
+    fn widens(&self) -> bool {
+        false
     }
 
     fn vjp(&self, _: &Saved, grad: &Tensor, needed: &[bool]) -> Vec<Option<Tensor>> {
@@ -218,7 +229,7 @@ impl Tensor {
         let mut shape = first.shape().to_vec();
         shape[axis] = extents.iter().sum();
         let y = match first.device() {
-            Device::Cpu => by_dtype!(first.dtype(), T => cpu::concat::<T>(parts, axis, &shape)),
+            Device::Cpu => by_stored!(first.dtype(), T => cpu::concat::<T>(parts, axis, &shape)),
         };
         record(Concat { axis, extents, shape, dtype: first.dtype() }, parts, y)
     }

@@ -2,9 +2,9 @@
 
 pub(super) mod cpu;
 
-use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, in_f32};
+use crate::{Device, Dtype};
 
 struct Softmax;
 
@@ -42,6 +42,9 @@ impl Tensor {
     /// If the tensor is a scalar.
     #[track_caller]
     pub fn softmax(&self) -> Tensor {
+        if self.dtype() == Dtype::Bf16 {
+            return in_f32([self], |[x]| x.softmax());
+        }
         assert!(self.rank() > 0, "softmax: a scalar has no last axis");
         let n = self.dim(self.rank() - 1);
         let y = match self.device() {

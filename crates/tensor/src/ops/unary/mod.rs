@@ -7,11 +7,11 @@ mod cpu;
 
 use std::marker::PhantomData;
 
-use crate::Device;
 use crate::element::Element;
 use crate::element::num::Real;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, in_f32};
+use crate::{Device, Dtype};
 
 macro_rules! unary {
     ($( $(#[$doc:meta])* $name:ident = $variant:ident { $($p:ident),* } saves $saves:ident
@@ -227,6 +227,9 @@ fn sign_of<T: Real>(x: T) -> T {
 }
 
 fn apply(op: Unary, input: &Tensor) -> Tensor {
+    if input.dtype() == Dtype::Bf16 {
+        return in_f32([input], |[x]| apply(op, x));
+    }
     record(op, &[input], op.forward(input))
 }
 
@@ -267,7 +270,6 @@ impl Op for Unary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dtype;
 
     fn sample(shape: &[usize], low: f64, high: f64) -> Tensor {
         let u = crate::Noise::new(3, 0).uniform(shape, 0, 0, Dtype::F64);

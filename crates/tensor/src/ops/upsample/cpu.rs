@@ -1,16 +1,16 @@
 //! Repeating pixels on the host.
 
-use crate::element::Element;
+use crate::element::Stored;
 use crate::par;
 
 /// Repeats every pixel of `x` (`rows` of `width` pixels of `channels`) `factor_w` times and every row `factor_h` times,
-/// multiplied by `scale`.
-pub(in crate::ops) fn repeat<T: Element>(
+/// changed by `scale`.
+pub(in crate::ops) fn repeat<T: Stored>(
     x: &[T],
     width: usize,
     channels: usize,
     (factor_h, factor_w): (usize, usize),
-    scale: T,
+    scale: impl Fn(T) -> T + Sync,
     y: &mut [T],
 ) {
     let (row_in, row_out) = (width * channels, width * channels * factor_w);
@@ -22,7 +22,7 @@ pub(in crate::ops) fn repeat<T: Element>(
         for (pixel, out) in x[i * row_in..][..row_in].chunks_exact(channels).zip(first.chunks_exact_mut(channels * factor_w)) {
             for out in out.chunks_exact_mut(channels) {
                 for (out, &x) in out.iter_mut().zip(pixel) {
-                    *out = x * scale;
+                    *out = scale(x);
                 }
             }
         }

@@ -6,7 +6,7 @@ pub(super) mod cpu;
 use super::pool;
 use crate::Device;
 use crate::graph::{Keep, Op, Saved, record};
-use crate::tensor::{Tensor, by_dtype};
+use crate::tensor::{Tensor, by_dtype, by_stored};
 
 struct Upsample {
     factor: (usize, usize),
@@ -15,11 +15,13 @@ struct Upsample {
 /// Every pixel of `[B, H, W, C]` repeated, times `scale`.
 pub(super) fn repeat(x: &Tensor, factor: (usize, usize), scale: f64) -> Tensor {
     let [batch, h, w, c] = [x.dim(0), x.dim(1), x.dim(2), x.dim(3)];
+    let shape = [batch, h * factor.0, w * factor.1, c];
     match x.device() {
+        Device::Cpu if scale == 1.0 => by_stored!(x.dtype(), T => {
+            Tensor::build(&shape, |y: &mut [T]| cpu::repeat(x.as_slice(), w, c, factor, |x| x, y))
+        }),
         Device::Cpu => by_dtype!(x.dtype(), T => {
-            Tensor::build(&[batch, h * factor.0, w * factor.1, c], |y: &mut [T]| {
-                cpu::repeat(x.as_slice(), w, c, factor, scale as T, y);
-            })
+            Tensor::build(&shape, |y: &mut [T]| cpu::repeat(x.as_slice(), w, c, factor, |x| x * scale as T, y))
         }),
     }
 }

@@ -7,7 +7,7 @@ use super::filter::FilterBlock;
 use super::product::{ADD, GO_ON, Left, product};
 use super::transform::{Gradient, Image, POINTS, SIDE, STEP};
 use super::{Bands, GatherTaps, Geometry, Pixels, Tile, apart, by_inputs, gradient_patch, patch};
-use crate::lanes::{Lanes, Scratch, width};
+use crate::lanes::{Held, Lanes, Scratch, width};
 use crate::par;
 
 /// Tiles of a band, about: of four times twelve, the rows of a product's tile.
@@ -43,25 +43,25 @@ impl Groups {
 
 /// What goes to the points.
 #[derive(Clone, Copy)]
-enum Source<'a, T> {
-    Image(&'a [T]),
-    Gradient(&'a [T]),
+enum Source<'a, X> {
+    Image(&'a [X]),
+    Gradient(&'a [X]),
 }
 
 /// A band at the points: `[POINTS]`, `step` apart, of `[tiles][channels padded]`.
-struct Spread<'a, S, T> {
+struct Spread<'a, S, T, X> {
     simd: S,
     g: &'a Geometry,
     bands: Bands,
     band: usize,
-    source: Source<'a, T>,
+    source: Source<'a, X>,
     /// Channels, padded.
     channels: usize,
     step: usize,
     out: &'a mut [T],
 }
 
-impl<S: Simd, T: Lanes> NullaryFnOnce for Spread<'_, S, T> {
+impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Spread<'_, S, T, X> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
@@ -69,8 +69,8 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Spread<'_, S, T> {
         bands.each(band, |tile, image, row, column| {
             let out = &mut out[tile * channels..];
             match source {
-                Source::Image(x) => patch(g, x, image, row, column).spread::<S, Image, SIDE>(simd, out, step),
-                Source::Gradient(x) => gradient_patch(g, x, image, row, column).spread::<S, Gradient, STEP>(simd, out, step),
+                Source::Image(x) => patch(g, x, image, row, column).spread::<S, T, Image, SIDE>(simd, out, step),
+                Source::Gradient(x) => gradient_patch(g, x, image, row, column).spread::<S, T, Gradient, STEP>(simd, out, step),
             }
         });
     }
@@ -91,7 +91,7 @@ impl<T: Lanes> AtPoints<T> {
         AtPoints { data: Scratch::new(groups.size * POINTS * step), bands: groups.bands, channels, step }
     }
 
-    fn fill<S: Simd>(&mut self, simd: S, g: &Geometry, group: std::ops::Range<usize>, source: Source<'_, T>) {
+    fn fill<S: Simd, X: Held<T>>(&mut self, simd: S, g: &Geometry, group: std::ops::Range<usize>, source: Source<'_, X>) {
         let AtPoints { bands, channels, step, .. } = *self;
         let each = POINTS * step;
         let out = &mut self.data.as_mut_slice()[..group.len() * each];
@@ -108,7 +108,7 @@ impl<T: Lanes> AtPoints<T> {
 }
 
 /// `y = conv(x, w) + bias`, or its transpose's product; `bias` is padded.
-pub(super) fn correlate<S: Simd, T: Lanes>(simd: S, g: &Geometry, x: &[T], w: &[T], bias: &[T], y: &mut [T]) {
+pub(super) fn correlate<S: Simd, T: Lanes, X: Held<T>>(simd: S, g: &Geometry, x: &[X], w: &[X], bias: &[T], y: &mut [X]) {
     if y.is_empty() {
         return;
     }
@@ -116,7 +116,7 @@ pub(super) fn correlate<S: Simd, T: Lanes>(simd: S, g: &Geometry, x: &[T], w: &[
     let c_in = g.c_in.next_multiple_of(lanes);
     let block = 2 * lanes;
     let groups = Groups::new(g, c_in);
-    let mut points = AtPoints::new(&groups, c_in);
+    let mut points = AtPoints::<T>::new(&groups, c_in);
     let y = Pixels::from(y);
     for group in groups.ranges() {
         points.fill(simd, g, group.clone(), Source::Image(x));
@@ -129,18 +129,18 @@ pub(super) fn correlate<S: Simd, T: Lanes>(simd: S, g: &Geometry, x: &[T], w: &[
 }
 
 /// A block of up to two vectors of output channels, of all tiles of a group.
-struct Block<'a, S, T: Lanes> {
+struct Block<'a, S, T: Lanes, X> {
     simd: S,
     g: &'a Geometry,
-    w: &'a [T],
+    w: &'a [X],
     bias: &'a [T],
     points: &'a AtPoints<T>,
     group: std::ops::Range<usize>,
     channels: std::ops::Range<usize>,
-    y: Pixels<'a, T>,
+    y: Pixels<'a, X>,
 }
 
-impl<S: Simd, T: Lanes> NullaryFnOnce for Block<'_, S, T> {
+impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Block<'_, S, T, X> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
@@ -185,7 +185,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Block<'_, S, T> {
                 };
                 let y = y.part(image * len, len);
                 // SAFETY: each block writes its own channels.
-                unsafe { to_image.write(simd, &sums[tile * columns..], step, &bias[first..], y) };
+                unsafe { to_image.write::<S, T, X>(simd, &sums[tile * columns..], step, &bias[first..], y) };
             });
         }
     }
@@ -198,7 +198,7 @@ pub(super) fn weight_gradient<S: Simd, T: Lanes>(simd: S, g: &Geometry, x: &[T],
     let lanes = width::<S, T>();
     let (c_in, c_out) = (g.c_in.next_multiple_of(lanes), g.c_out.next_multiple_of(lanes));
     let groups = Groups::new(g, c_in.max(c_out));
-    let (mut images, mut gradients) = (AtPoints::new(&groups, c_in), AtPoints::new(&groups, c_out));
+    let (mut images, mut gradients) = (AtPoints::<T>::new(&groups, c_in), AtPoints::<T>::new(&groups, c_out));
     // For each part of the input channels, [POINTS][inputs][C_out padded].
     let size = POINTS * INPUTS * c_out;
     let mut sums = Scratch::<T>::new(POINTS * g.c_in * c_out);

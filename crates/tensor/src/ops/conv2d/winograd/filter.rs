@@ -6,7 +6,7 @@ use pulp::{NullaryFnOnce, Simd};
 
 use super::transform::{Filter, POINTS, SIDE, TAPS, both_axes};
 use super::{Geometry, apart};
-use crate::lanes::{Lanes, MOST, Scratch, prefetch, width};
+use crate::lanes::{Held, Lanes, MOST, Scratch, prefetch, width};
 use crate::par;
 
 /// Input channels that are fetched ahead of the one that is taken to the points: a vector of each tap lies a row of all channels from the next, where
@@ -22,17 +22,17 @@ pub(super) struct Points<T: Lanes> {
 }
 
 /// A block of output channels of the filter, from some input channels: `[point][input channel][block]`.
-pub(super) struct FilterBlock<'a, S, T> {
+pub(super) struct FilterBlock<'a, S, T, X> {
     pub(super) simd: S,
     pub(super) g: &'a Geometry,
-    pub(super) w: &'a [T],
+    pub(super) w: &'a [X],
     /// Its channels.
     pub(super) channels: Range<usize>,
     pub(super) inputs: Range<usize>,
     pub(super) out: &'a mut [T],
 }
 
-impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
+impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for FilterBlock<'_, S, T, X> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
@@ -50,34 +50,36 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for FilterBlock<'_, S, T> {
                     self.gather(&mut taps, inputs.clone(), co..g.c_out.min(co + lanes));
                 }
                 for ci in inputs.clone() {
-                    // The vector of tap (0, 0) and the elements between those of two taps.
-                    let (from, apart) = if direct {
-                        (self.w[ci * g.c_out + co..].as_ptr(), g.c_in * g.c_out)
-                    } else {
-                        (taps.as_ptr().cast::<T>().wrapping_add((ci - first) * MOST), MOST * MOST)
-                    };
-                    // SAFETY: `lanes` channels of an input channel of a tap of the filter, which has all of them, or of the squares, whose
-                    // rows are as long as any vector.
-                    let load =
-                        |i: usize, j: usize| unsafe { from.add((i * TAPS + j) * apart).cast::<T::V<S>>().read_unaligned() };
-                    if direct {
-                        let ahead = from.wrapping_add(AHEAD * g.c_out);
-                        (0..TAPS * TAPS).for_each(|tap| prefetch(ahead.wrapping_add(tap * apart)));
-                    }
                     let at = (ci - self.inputs.start) * columns + v * lanes;
                     assert!((POINTS - 1) * step + at + lanes <= self.out.len());
                     let out = self.out.as_mut_ptr();
-                    both_axes::<S, T, Filter, TAPS, SIDE>(self.simd, load, |i, j, value| {
-                        // SAFETY: as just asserted.
-                        unsafe { out.add((i * SIDE + j) * step + at).cast::<T::V<S>>().write_unaligned(value) };
-                    });
+                    // SAFETY: as just asserted.
+                    let store = |i: usize, j: usize, value| unsafe {
+                        out.add((i * SIDE + j) * step + at).cast::<T::V<S>>().write_unaligned(value);
+                    };
+                    if direct {
+                        let from = self.w[ci * g.c_out + co..].as_ptr();
+                        let ahead = from.wrapping_add(AHEAD * g.c_out);
+                        (0..TAPS * TAPS).for_each(|tap| prefetch(ahead.wrapping_add(tap * g.c_in * g.c_out)));
+                        // SAFETY: `lanes` channels of an input channel of a tap of the filter, which has all of them.
+                        let load =
+                            |i: usize, j: usize| unsafe { X::read(self.simd, from.add((i * TAPS + j) * g.c_in * g.c_out)) };
+                        both_axes::<S, T, Filter, TAPS, SIDE>(self.simd, load, store);
+                    } else {
+                        let load = |i: usize, j: usize| {
+                            let row: &[T; MOST] = &taps[i * TAPS + j][ci - first];
+                            // SAFETY: a row is as long as any vector.
+                            unsafe { row.as_ptr().cast::<T::V<S>>().read_unaligned() }
+                        };
+                        both_axes::<S, T, Filter, TAPS, SIDE>(self.simd, load, store);
+                    }
                 }
             }
         }
     }
 }
 
-impl<S: Simd, T: Lanes> FilterBlock<'_, S, T> {
+impl<S: Simd, T: Lanes, X: Held<T>> FilterBlock<'_, S, T, X> {
     /// The weights of some input and output channels, `[tap][input][output]`. The transpose reads output channels of the stored filter,
     /// writes its input channels, and turns it round: through a small square, as its rows lie far apart.
     #[inline(always)]
@@ -89,12 +91,13 @@ impl<S: Simd, T: Lanes> FilterBlock<'_, S, T> {
                 let w = &self.w[(TAPS * TAPS - 1 - tap) * g.c_in * g.c_out..][..g.c_in * g.c_out];
                 for (lane, co) in outputs.clone().enumerate() {
                     for (row, &x) in square.iter_mut().zip(&w[co * g.c_in..][inputs.clone()]) {
-                        row[lane] = x;
+                        row[lane] = x.element();
                     }
                 }
             } else {
                 for (row, ci) in square.iter_mut().zip(inputs.clone()) {
-                    row[..outputs.len()].copy_from_slice(&self.w[(tap * g.c_in + ci) * g.c_out..][outputs.clone()]);
+                    let from = &self.w[(tap * g.c_in + ci) * g.c_out..][outputs.clone()];
+                    row.iter_mut().zip(from).for_each(|(to, x)| *to = x.element());
                 }
             }
         }
@@ -102,7 +105,7 @@ impl<S: Simd, T: Lanes> FilterBlock<'_, S, T> {
 }
 
 impl<T: Lanes> Points<T> {
-    pub(super) fn new<S: Simd>(simd: S, g: &Geometry, w: &[T]) -> Points<T> {
+    pub(super) fn new<S: Simd, X: Held<T>>(simd: S, g: &Geometry, w: &[X]) -> Points<T> {
         let block = 2 * width::<S, T>();
         let each = POINTS * apart::<T>(g.c_in * block);
         let mut data = Scratch::<T>::new(g.c_out.div_ceil(block) * each);

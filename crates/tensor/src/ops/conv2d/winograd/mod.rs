@@ -28,7 +28,8 @@ use pulp::{NullaryFnOnce, Simd, WithSimd};
 
 use super::cpu::Geometry;
 use crate::Dtype;
-use crate::lanes::{Lanes, Scratch, load_part, store_part, width};
+use crate::element::Stored;
+use crate::lanes::{Held, Lanes, Scratch, part_of, put_in, store_part, width};
 use crate::par;
 use filter::Points;
 use product::{ADD, Left, SET, product};
@@ -167,9 +168,9 @@ impl Bands {
 
 /// A square of an image, parts of which may lie outside, where the image is zero.
 #[derive(Clone, Copy)]
-struct Patch<'a, T> {
+struct Patch<'a, X> {
     /// `[height, width, channels]`.
-    image: &'a [T],
+    image: &'a [X],
     height: usize,
     width: usize,
     channels: usize,
@@ -177,17 +178,20 @@ struct Patch<'a, T> {
     left: isize,
 }
 
-impl<'a, T: Lanes> Patch<'a, T> {
+impl<'a, X: Stored> Patch<'a, X> {
     /// Of image number `image` among `images`, each of this height, width and channels.
     #[inline(always)]
-    fn of(images: &'a [T], image: usize, [height, width, channels]: [usize; 3], top: isize, left: isize) -> Self {
+    fn of(images: &'a [X], image: usize, [height, width, channels]: [usize; 3], top: isize, left: isize) -> Self {
         let len = height * width * channels;
         Patch { image: &images[image * len..][..len], height, width, channels, top, left }
     }
 
     /// The values at the points of all channels, `[POINTS]` with `step` elements between.
     #[inline(always)]
-    fn spread<S: Simd, F: Map<I, SIDE>, const I: usize>(self, simd: S, out: &mut [T], step: usize) {
+    fn spread<S: Simd, T: Lanes, F: Map<I, SIDE>, const I: usize>(self, simd: S, out: &mut [T], step: usize)
+    where
+        X: Held<T>,
+    {
         let lanes = width::<S, T>();
         assert_eq!(self.image.len(), self.height * self.width * self.channels);
         assert!((POINTS - 1) * step + self.channels.next_multiple_of(lanes) <= out.len());
@@ -203,36 +207,38 @@ impl<'a, T: Lanes> Patch<'a, T> {
                 let first = (self.top as usize * self.width + self.left as usize) * self.channels + c;
                 // SAFETY: all `I × I` pixels lie in the image, and in each the channels `c..c + lanes`.
                 let load = |i: usize, j: usize| unsafe {
-                    let p = self.image.as_ptr().add(first + (i * self.width + j) * self.channels);
-                    p.cast::<T::V<S>>().read_unaligned()
+                    X::read(simd, self.image.as_ptr().add(first + (i * self.width + j) * self.channels))
                 };
                 both_axes::<S, T, F, I, SIDE>(simd, load, store);
             } else {
-                both_axes::<S, T, F, I, SIDE>(simd, |i, j| self.careful(simd, i, j, c), store);
+                both_axes::<S, T, F, I, SIDE>(simd, |i, j| self.careful::<S, T>(simd, i, j, c), store);
             }
         }
     }
 
     #[inline(always)]
-    fn careful<S: Simd>(self, simd: S, i: usize, j: usize, c: usize) -> T::V<S> {
+    fn careful<S: Simd, T: Lanes>(self, simd: S, i: usize, j: usize, c: usize) -> T::V<S>
+    where
+        X: Held<T>,
+    {
         let (row, column) = (self.top + i as isize, self.left + j as isize);
         if row < 0 || column < 0 || row as usize >= self.height || column as usize >= self.width {
             return T::splat(simd, T::ZERO);
         }
         let pixel = &self.image[(row as usize * self.width + column as usize) * self.channels..][..self.channels];
-        load_part(simd, &pixel[c..])
+        part_of::<S, T, X>(simd, pixel, c)
     }
 }
 
 /// The patch of what is read for a tile of the result.
 #[inline(always)]
-fn patch<'a, T: Lanes>(g: &Geometry, x: &'a [T], image: usize, row: usize, column: usize) -> Patch<'a, T> {
+fn patch<'a, X: Stored>(g: &Geometry, x: &'a [X], image: usize, row: usize, column: usize) -> Patch<'a, X> {
     Patch::of(x, image, [g.h.input, g.w.input, g.c_in], g.h.first(row * STEP), g.w.first(column * STEP))
 }
 
 /// The part of the gradient that is a tile's.
 #[inline(always)]
-fn gradient_patch<'a, T: Lanes>(g: &Geometry, grad: &'a [T], image: usize, row: usize, column: usize) -> Patch<'a, T> {
+fn gradient_patch<'a, X: Stored>(g: &Geometry, grad: &'a [X], image: usize, row: usize, column: usize) -> Patch<'a, X> {
     Patch::of(grad, image, [g.h.output, g.w.output, g.c_out], (row * STEP) as isize, (column * STEP) as isize)
 }
 
@@ -242,16 +248,17 @@ fn apart<T>(len: usize) -> usize {
 }
 
 /// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
-pub(super) struct Correlation<'a, T> {
+/// `X` is what holds images and filters, `T` what is computed with.
+pub(super) struct Correlation<'a, T, X> {
     pub(super) g: &'a Geometry,
-    pub(super) x: &'a [T],
-    pub(super) w: &'a [T],
+    pub(super) x: &'a [X],
+    pub(super) w: &'a [X],
     pub(super) bias: Option<&'a [T]>,
-    pub(super) y: &'a mut [T],
+    pub(super) y: &'a mut [X],
     pub(super) order: Order,
 }
 
-impl<T: Lanes> WithSimd for Correlation<'_, T> {
+impl<T: Lanes, X: Held<T>> WithSimd for Correlation<'_, T, X> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
@@ -264,14 +271,14 @@ impl<T: Lanes> WithSimd for Correlation<'_, T> {
         if self.order == Order::Channels {
             return channels::correlate(simd, g, self.x, self.w, &bias, self.y);
         }
-        let filter = Points::new(simd, g, self.w);
+        let filter = Points::<T>::new(simd, g, self.w);
         let bands = Bands::new(g, band_tiles(g));
         let (row, image) = (g.w.output * g.c_out, g.h.output * g.w.output * g.c_out);
         if image == 0 {
             return;
         }
         // Bands in order, each with its part of `y`.
-        let mut parts: Vec<&mut [T]> = if bands.images == 1 {
+        let mut parts: Vec<&mut [X]> = if bands.images == 1 {
             self.y.chunks_mut(image).flat_map(|image| image.chunks_mut(bands.rows * STEP * row)).collect()
         } else {
             self.y.chunks_mut(bands.images * image).collect()
@@ -283,18 +290,18 @@ impl<T: Lanes> WithSimd for Correlation<'_, T> {
     }
 }
 
-struct Band<'a, S, T: Lanes> {
+struct Band<'a, S, T: Lanes, X> {
     simd: S,
     g: &'a Geometry,
     bands: Bands,
     band: usize,
-    x: &'a [T],
+    x: &'a [X],
     filter: &'a Points<T>,
     bias: &'a [T],
-    y: &'a mut [T],
+    y: &'a mut [X],
 }
 
-impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
+impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Band<'_, S, T, X> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
@@ -305,7 +312,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
         let mut scratch = Scratch::<T>::new(POINTS * (from + to));
         let (points, sums) = scratch.as_mut_slice().split_at_mut(POINTS * from);
         let tiles = bands.each(band, |tile, image, row, column| {
-            patch(g, x, image, row, column).spread::<S, Image, SIDE>(simd, &mut points[tile * c_in..], from);
+            patch(g, x, image, row, column).spread::<S, T, Image, SIDE>(simd, &mut points[tile * c_in..], from);
         });
         let mut first = 0;
         while first < c_out {
@@ -331,7 +338,7 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for Band<'_, S, T> {
             let len = height * g.w.output * g.c_out;
             let y = Pixels::from(&mut y[(image - images.start) * len..][..len]);
             // SAFETY: `y` is this band's alone.
-            unsafe { to_image.write(simd, &sums[tile * c_out..], to, bias, y) };
+            unsafe { to_image.write::<S, T, X>(simd, &sums[tile * c_out..], to, bias, y) };
         });
     }
 }
@@ -381,7 +388,7 @@ impl Tile {
     /// # Safety
     /// Nobody else uses the tile's channels of `y` meanwhile.
     #[inline(always)]
-    unsafe fn write<S: Simd, T: Lanes>(&self, simd: S, sums: &[T], step: usize, bias: &[T], y: Pixels<'_, T>) {
+    unsafe fn write<S: Simd, T: Lanes, X: Held<T>>(&self, simd: S, sums: &[T], step: usize, bias: &[T], y: Pixels<'_, X>) {
         let lanes = width::<S, T>();
         let padded = self.count.next_multiple_of(lanes);
         assert_eq!(y.len, self.height * self.width * self.channels);
@@ -400,7 +407,7 @@ impl Tile {
                     // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes` of those that are written, lie in `y`.
                     unsafe {
                         let p = y.start.add(first + (i * self.width + j) * self.channels);
-                        p.cast::<T::V<S>>().write_unaligned(T::plus(simd, v, bias));
+                        X::write(simd, p, T::plus(simd, v, bias));
                     }
                 });
             } else {
@@ -409,7 +416,7 @@ impl Tile {
                         let at = first + (i * self.width + j) * self.channels;
                         // SAFETY: this pixel lies in `y`, and nobody else uses these channels.
                         let channels = unsafe { std::slice::from_raw_parts_mut(y.start.add(at), self.count - c) };
-                        store_part(simd, channels, T::plus(simd, v, bias));
+                        put_in::<S, T, X>(simd, channels, 0, T::plus(simd, v, bias));
                     }
                 });
             }
@@ -491,8 +498,12 @@ impl<S: Simd, T: Lanes> NullaryFnOnce for GradientBands<'_, S, T> {
         let (images, gradients) = scratch.as_mut_slice().split_at_mut(POINTS * from);
         for band in range {
             let tiles = bands.each(band, |tile, image, row, column| {
-                patch(g, x, image, row, column).spread::<S, Image, SIDE>(simd, &mut images[tile * c_in..], from);
-                gradient_patch(g, grad, image, row, column).spread::<S, Gradient, STEP>(simd, &mut gradients[tile * c_out..], to);
+                patch(g, x, image, row, column).spread::<S, T, Image, SIDE>(simd, &mut images[tile * c_in..], from);
+                gradient_patch(g, grad, image, row, column).spread::<S, T, Gradient, STEP>(
+                    simd,
+                    &mut gradients[tile * c_out..],
+                    to,
+                );
             });
             for point in 0..POINTS {
                 let a = Left { data: &images[point * from..][..from], rows: g.c_in, k: tiles, row: 1, step: c_in };

@@ -40,13 +40,14 @@ fn all(how_to: (Vectors, Order), how: Conv2d, x: &Tensor, w: &Tensor, bias: &Ten
         let (g, adjoint) = (of(how, false, x, v.shape(), w), of(how, true, x, v.shape(), w));
         let bias = Some(bias.as_slice::<T>());
         [
-            Tensor::build(v.shape(), |y| vectors.run(Correlation { g: &g, x: xs, w: ws, bias, y, order })),
-            Tensor::build(x.shape(), |y| vectors.run(Correlation { g: &adjoint, x: vs, w: ws, bias: None, y, order })),
+            Tensor::build(v.shape(), |y| vectors.run(Correlation::<T, T> { g: &g, x: xs, w: ws, bias, y, order })),
+            Tensor::build(x.shape(), |y| vectors.run(Correlation::<T, T> { g: &adjoint, x: vs, w: ws, bias: None, y, order })),
             Tensor::build(w.shape(), |dw| vectors.run(WeightGradient { g: &g, x: xs, grad: vs, dw, order })),
         ]
     }
     match x.dtype() {
         Dtype::F32 => typed::<f32>(how_to, how, x, w, bias, v),
+        Dtype::Bf16 => unreachable!("compared elsewhere"),
         Dtype::F64 => typed::<f64>(how_to, how, x, w, bias, v),
     }
 }
