@@ -139,6 +139,8 @@ impl Lanes for f64 {
 
 /// What vectors of `T` are read from and written to: `T` itself, and for `f32` also `bf16`, widened and rounded.
 pub(crate) trait Held<T: Lanes>: Stored {
+    /// Whether these are elements of `T`, read and written by a single instruction.
+    const PLAIN: bool;
     /// # Safety
     /// As many elements as a vector has can be read.
     unsafe fn read<S: Simd>(simd: S, from: *const Self) -> T::V<S>;
@@ -150,6 +152,7 @@ pub(crate) trait Held<T: Lanes>: Stored {
 }
 
 impl<T: Lanes> Held<T> for T {
+    const PLAIN: bool = true;
     #[inline(always)]
     unsafe fn read<S: Simd>(_: S, from: *const T) -> T::V<S> {
         // SAFETY: as the caller says.
@@ -167,6 +170,7 @@ impl<T: Lanes> Held<T> for T {
 }
 
 impl Held<f32> for Bf16 {
+    const PLAIN: bool = false;
     #[inline(always)]
     unsafe fn read<S: Simd>(simd: S, from: *const Bf16) -> S::f32s {
         #[cfg(target_arch = "x86_64")]

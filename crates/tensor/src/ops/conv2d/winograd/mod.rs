@@ -209,9 +209,27 @@ impl<'a, X: Stored> Patch<'a, X> {
                 let load = |i: usize, j: usize| unsafe {
                     X::read(simd, self.image.as_ptr().add(first + (i * self.width + j) * self.channels))
                 };
-                both_axes::<S, T, F, I, SIDE>(simd, load, store);
+                if X::PLAIN {
+                    both_axes::<S, T, F, I, SIDE>(simd, load, store);
+                    continue;
+                }
+                // Conversions in a function that is passed on would not be compiled for these vectors.
+                let mut patch = [[T::splat(simd, T::ZERO); I]; I];
+                for (i, row) in patch.iter_mut().enumerate() {
+                    for (j, v) in row.iter_mut().enumerate() {
+                        // SAFETY: as above.
+                        *v = unsafe { X::read(simd, self.image.as_ptr().add(first + (i * self.width + j) * self.channels)) };
+                    }
+                }
+                both_axes::<S, T, F, I, SIDE>(simd, |i, j| patch[i][j], store);
             } else {
-                both_axes::<S, T, F, I, SIDE>(simd, |i, j| self.careful::<S, T>(simd, i, j, c), store);
+                let mut patch = [[T::splat(simd, T::ZERO); I]; I];
+                for (i, row) in patch.iter_mut().enumerate() {
+                    for (j, v) in row.iter_mut().enumerate() {
+                        *v = self.careful::<S, T>(simd, i, j, c);
+                    }
+                }
+                both_axes::<S, T, F, I, SIDE>(simd, |i, j| patch[i][j], store);
             }
         }
     }
@@ -402,7 +420,7 @@ impl Tile {
             // SAFETY: `bias` has `padded` elements.
             let bias = unsafe { bias.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
             let first = (self.row * self.width + self.column) * self.channels + self.first + c;
-            if inside && c + lanes <= self.count {
+            if inside && c + lanes <= self.count && X::PLAIN {
                 both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
                     // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes` of those that are written, lie in `y`.
                     unsafe {
@@ -410,15 +428,23 @@ impl Tile {
                         X::write(simd, p, T::plus(simd, v, bias));
                     }
                 });
-            } else {
-                both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
-                    if self.row + i < self.height && self.column + j < self.width {
-                        let at = first + (i * self.width + j) * self.channels;
-                        // SAFETY: this pixel lies in `y`, and nobody else uses these channels.
-                        let channels = unsafe { std::slice::from_raw_parts_mut(y.start.add(at), self.count - c) };
-                        put_in::<S, T, X>(simd, channels, 0, T::plus(simd, v, bias));
+                continue;
+            }
+            let mut tile = [[bias; STEP]; STEP];
+            both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| tile[i][j] = v);
+            for (i, row) in tile.iter().enumerate().take(self.height - self.row) {
+                for (j, &v) in row.iter().enumerate().take(self.width - self.column) {
+                    let (at, v) = (first + (i * self.width + j) * self.channels, T::plus(simd, v, bias));
+                    // SAFETY: this pixel lies in `y`, with the channels `c..` of those that are written, which nobody else uses.
+                    unsafe {
+                        let p = y.start.add(at);
+                        if c + lanes <= self.count {
+                            X::write(simd, p, v);
+                        } else {
+                            put_in::<S, T, X>(simd, std::slice::from_raw_parts_mut(p, self.count - c), 0, v);
+                        }
                     }
-                });
+                }
             }
         }
     }
