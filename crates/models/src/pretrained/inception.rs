@@ -420,6 +420,6 @@ mod tests {
             Checkpoint::from_bytes(&file, "f".as_ref()).map(|c| c.tensors.len()).map_err(|e| e.to_string())
         };
         assert_eq!(view("Conv2d_1a_3x3.bn.num_batches_tracked"), Ok(0));
-        assert_eq!(view("a"), Err("f: tensor `a` is I64, expected F32 or F64".into()));
+        assert_eq!(view("a"), Err("f: tensor `a` is I64, expected BF16, F32 or F64".into()));
     }
 }

@@ -24,7 +24,9 @@ pub(super) const ANY: usize = 0;
 
 impl<'a> Weights<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, file: &'a Path, network: &'static str) -> Weights<'a> {
-        let dtype = checkpoint.tensors.values().next().map_or(Dtype::F32, Tensor::dtype);
+        let first = checkpoint.tensors.values().next().map_or(Dtype::F32, Tensor::dtype);
+        // The sums of two norms and a resampling are no place for eight bits.
+        let dtype = if first == Dtype::Bf16 { Dtype::F32 } else { first };
         Weights { checkpoint, file, network, left: checkpoint.tensors.keys().map(String::as_str).collect(), dtype }
     }
 
