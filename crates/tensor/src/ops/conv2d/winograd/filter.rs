@@ -61,6 +61,13 @@ impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for FilterBlock<'_, S, T, X> {
                         let from = self.w[ci * g.c_out + co..].as_ptr();
                         let ahead = from.wrapping_add(AHEAD * g.c_out);
                         (0..TAPS * TAPS).for_each(|tap| prefetch(ahead.wrapping_add(tap * g.c_in * g.c_out)));
+                        // SAFETY: `lanes` channels of an input channel of a tap of the filter, which has all of them.
+                        let load =
+                            |i: usize, j: usize| unsafe { X::read(self.simd, from.add((i * TAPS + j) * g.c_in * g.c_out)) };
+                        if X::PLAIN {
+                            both_axes::<S, T, Filter, TAPS, SIDE>(self.simd, load, store);
+                            continue;
+                        }
                         let mut square = [[T::splat(self.simd, T::ZERO); TAPS]; TAPS];
                         for (i, row) in square.iter_mut().enumerate() {
                             for (j, tap) in row.iter_mut().enumerate() {

@@ -203,34 +203,30 @@ impl<'a, X: Stored> Patch<'a, X> {
             let store = |i: usize, j: usize, v| unsafe {
                 out.add((i * SIDE + j) * step + c).cast::<T::V<S>>().write_unaligned(v);
             };
-            if inside && c + lanes <= self.channels {
+            let whole = inside && c + lanes <= self.channels;
+            // Of a patch that lies in the image.
+            let at = |i: usize, j: usize| {
                 let first = (self.top as usize * self.width + self.left as usize) * self.channels + c;
-                // SAFETY: all `I × I` pixels lie in the image, and in each the channels `c..c + lanes`.
-                let load = |i: usize, j: usize| unsafe {
-                    X::read(simd, self.image.as_ptr().add(first + (i * self.width + j) * self.channels))
-                };
-                if X::PLAIN {
-                    both_axes::<S, T, F, I, SIDE>(simd, load, store);
-                    continue;
+                self.image.as_ptr().wrapping_add(first + (i * self.width + j) * self.channels)
+            };
+            if X::PLAIN {
+                if whole {
+                    // SAFETY: all `I × I` pixels lie in the image, and in each the channels `c..c + lanes`.
+                    both_axes::<S, T, F, I, SIDE>(simd, |i, j| unsafe { X::read(simd, at(i, j)) }, store);
+                } else {
+                    both_axes::<S, T, F, I, SIDE>(simd, |i, j| self.careful::<S, T>(simd, i, j, c), store);
                 }
-                // Conversions in a function that is passed on would not be compiled for these vectors.
-                let mut patch = [[T::splat(simd, T::ZERO); I]; I];
-                for (i, row) in patch.iter_mut().enumerate() {
-                    for (j, v) in row.iter_mut().enumerate() {
-                        // SAFETY: as above.
-                        *v = unsafe { X::read(simd, self.image.as_ptr().add(first + (i * self.width + j) * self.channels)) };
-                    }
-                }
-                both_axes::<S, T, F, I, SIDE>(simd, |i, j| patch[i][j], store);
-            } else {
-                let mut patch = [[T::splat(simd, T::ZERO); I]; I];
-                for (i, row) in patch.iter_mut().enumerate() {
-                    for (j, v) in row.iter_mut().enumerate() {
-                        *v = self.careful::<S, T>(simd, i, j, c);
-                    }
-                }
-                both_axes::<S, T, F, I, SIDE>(simd, |i, j| patch[i][j], store);
+                continue;
             }
+            // Conversions in a function that is passed on would not be compiled for these vectors.
+            let mut patch = [[T::splat(simd, T::ZERO); I]; I];
+            for (i, row) in patch.iter_mut().enumerate() {
+                for (j, v) in row.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *v = if whole { unsafe { X::read(simd, at(i, j)) } } else { self.careful::<S, T>(simd, i, j, c) };
+                }
+            }
+            both_axes::<S, T, F, I, SIDE>(simd, |i, j| patch[i][j], store);
         }
     }
 
@@ -420,12 +416,23 @@ impl Tile {
             // SAFETY: `bias` has `padded` elements.
             let bias = unsafe { bias.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
             let first = (self.row * self.width + self.column) * self.channels + self.first + c;
-            if inside && c + lanes <= self.count && X::PLAIN {
+            if X::PLAIN {
+                if inside && c + lanes <= self.count {
+                    both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
+                        // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes` of those that are written, lie in `y`.
+                        unsafe {
+                            let p = y.start.add(first + (i * self.width + j) * self.channels);
+                            X::write(simd, p, T::plus(simd, v, bias));
+                        }
+                    });
+                    continue;
+                }
                 both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| {
-                    // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes` of those that are written, lie in `y`.
-                    unsafe {
-                        let p = y.start.add(first + (i * self.width + j) * self.channels);
-                        X::write(simd, p, T::plus(simd, v, bias));
+                    if self.row + i < self.height && self.column + j < self.width {
+                        let at = first + (i * self.width + j) * self.channels;
+                        // SAFETY: this pixel lies in `y`, and nobody else uses these channels.
+                        let channels = unsafe { std::slice::from_raw_parts_mut(y.start.add(at), self.count - c) };
+                        put_in::<S, T, X>(simd, channels, 0, T::plus(simd, v, bias));
                     }
                 });
                 continue;
