@@ -138,11 +138,10 @@ impl Chart<'_> {
     /// The picture.
     pub(crate) fn svg(&self) -> String {
         let [left, right, top, bottom] = FRAME;
-        let ends = |p: &Point| {
-            let [low, high] = self.ends(p);
-            [p.y, low, high]
-        };
-        let heights = self.points.iter().flat_map(ends).chain(self.level.map(|(y, _)| y));
+        let places = self.points.iter().map(|p| p.y).chain(self.level.map(|(y, _)| y));
+        let limits = self.limits(places.clone());
+        let ends = |p: &Point| self.ends(p).map(|end| end.clamp(limits[0], limits[1]));
+        let heights = self.points.iter().flat_map(ends).chain(places);
         // The lower end of a wide interval has no place on a logarithmic axis.
         let heights = heights.filter(|y| !self.y.logarithmic || *y > 0.0);
         let x = Scale::over(self.points.iter().map(|p| p.x), &self.x, left, right);
@@ -180,6 +179,22 @@ impl Chart<'_> {
             }
         }
         svg + "</svg>"
+    }
+
+    /// How far intervals may stretch the axis: by half of what its points take on either side. Wider ones are cut at the frame, or few seeds
+    /// would leave no room to tell points apart.
+    fn limits(&self, places: impl Iterator<Item = f64>) -> [f64; 2] {
+        let places: Vec<f64> = places.filter(|y| y.is_finite() && (!self.y.logarithmic || *y > 0.0)).collect();
+        let (low, high) = places.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &y| (low.min(y), high.max(y)));
+        if high <= low || !low.is_finite() {
+            return [f64::NEG_INFINITY, f64::INFINITY];
+        }
+        if self.y.logarithmic {
+            let stretch = (high / low).sqrt();
+            return [low / stretch, high * stretch];
+        }
+        let stretch = 0.5 * (high - low);
+        [low - stretch, high + stretch]
     }
 
     /// The ends of a point's interval.
@@ -245,6 +260,23 @@ mod tests {
     fn numbers_are_short() {
         for (value, text) in [(0.0, "0"), (0.25, "0.25"), (12.5, "12.5"), (2000.0, "2000"), (0.00012, "1.2e-4"), (100.0, "100")] {
             assert_eq!(short(value), text);
+        }
+    }
+
+    #[test]
+    fn wide_intervals_leave_room_to_tell_points_apart() {
+        let spread = |y: f64, spread: f64| Point { spread: Some(spread), ..point(y, y) };
+        for logarithmic in [false, true] {
+            let height = |wide: f64| {
+                let points = [spread(1.0, wide), spread(2.0, 0.1)];
+                let x = Axis { title: "calls", logarithmic: false, upwards: false, share: false };
+                let y = Axis { title: "distance", logarithmic, upwards: false, share: false };
+                let svg = Chart { x, y, points: &points, level: None }.svg();
+                let of = |part: &str| part.split('"').next().unwrap().parse::<f64>().unwrap();
+                let places: Vec<f64> = svg.split("cy=\"").skip(1).map(of).collect();
+                places[0] - places[1]
+            };
+            assert!(height(1000.0) > 0.4 * height(0.1), "{} of {}", height(1000.0), height(0.1));
         }
     }
 

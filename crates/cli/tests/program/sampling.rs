@@ -422,3 +422,23 @@ fn a_reader_that_leaves_is_no_error_and_a_full_disk_is() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn samples_of_a_network_in_bf16_are_near_those_in_f32_and_their_distribution_nearer() {
+    let out = Place::new();
+    let of = |dtype: &str| sample(&TRAINED.moons, &out, &["-n", "3000", "--dtype", dtype]).1;
+    let (wide, narrow) = (of("f32"), of("bf16"));
+    let root_mean_square = |x: &[f32]| (x.iter().map(|x| f64::from(x * x)).sum::<f64>() / x.len() as f64).sqrt();
+    let apart: Vec<f32> = wide.iter().zip(&narrow).map(|(a, b)| a - b).collect();
+    let distance = root_mean_square(&apart) / root_mean_square(&wide);
+    assert!((1e-4..0.1).contains(&distance), "{distance}");
+    for axis in 0..2 {
+        let moments = |x: &[f32]| {
+            let values: Vec<f64> = x.iter().skip(axis).step_by(2).map(|&x| x.into()).collect();
+            let mean = values.iter().sum::<f64>() / 3000.0;
+            (mean, (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 3000.0).sqrt())
+        };
+        let ((mean, deviation), (other, another)) = (moments(&wide), moments(&narrow));
+        assert!((mean - other).abs() < 0.01 && (deviation - another).abs() < 0.01, "{mean} ± {deviation}, {other} ± {another}");
+    }
+}

@@ -114,13 +114,13 @@ impl Stepper for History {
         let eta = self.solver.noise_level.at(cx.sde(), t).powi(2);
         let step = Move::exponential(cx.sde(), t, s, eta);
         let stochastic = (step.std != 0.0).then(|| cx.noise(noise, 0, &x, t, s));
-        let predicted = self.integrate(cx.sde(), t, s, step, eta, &x, predictor, stochastic.as_ref());
+        let predicted = self.integrate(cx.sde(), t, s, step, eta, x.clone(), predictor, stochastic.as_ref());
         if corrector == 0 {
             return Ok(predicted);
         }
         let denoised = cx.denoise(&predicted, s)?;
         self.remember(s, denoised);
-        Ok(self.integrate(cx.sde(), t, s, step, eta, &x, corrector, stochastic.as_ref()))
+        Ok(self.integrate(cx.sde(), t, s, step, eta, x, corrector, stochastic.as_ref()))
     }
 }
 
@@ -139,7 +139,7 @@ impl History {
         s: f64,
         step: Move,
         eta: f64,
-        x: &Tensor,
+        x: Tensor,
         count: usize,
         noise: Option<&Tensor>,
     ) -> Tensor {
@@ -171,6 +171,6 @@ impl History {
         let alpha = sde.alpha(s);
         let mut terms: Vec<(f64, &Tensor)> = weights.iter().zip(&chosen).map(|(b, (_, d))| (alpha * b, *d)).collect();
         terms.extend(noise.map(|z| (step.std, z)));
-        combine(step.state, x.clone(), &terms)
+        combine(step.state, x, &terms)
     }
 }

@@ -4,9 +4,10 @@
 use pulp::{NullaryFnOnce, Simd};
 
 use super::filter::FilterBlock;
+use super::patch::{gradient_patch, patch};
 use super::product::{ADD, GO_ON, Left, product};
 use super::transform::{Gradient, Image, POINTS, SIDE, STEP};
-use super::{Bands, GatherTaps, Geometry, Pixels, Tile, apart, by_inputs, gradient_patch, patch};
+use super::{Bands, GatherTaps, Geometry, Pixels, Tile, apart, by_inputs};
 use crate::lanes::{Held, Lanes, Scratch, width};
 use crate::par;
 
