@@ -99,6 +99,15 @@ impl Scale {
         let first = (self.low / step).ceil() as i64;
         (first..).map(|i| i as f64 * step).take_while(|v| *v <= self.high).collect()
     }
+
+    /// The ticks of a horizontal axis: a line across the plot and a number below it for each.
+    pub(crate) fn draw_ticks(&self, svg: &mut String, top: f64, bottom: f64) {
+        for tick in self.ticks() {
+            let at = self.at(tick);
+            let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top}V{bottom}\"/>");
+            let _ = write!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 17.0, short(tick));
+        }
+    }
 }
 
 /// A number on an axis or in a table: four digits at most.
@@ -205,11 +214,7 @@ impl Chart<'_> {
 
     fn axes(&self, svg: &mut String, x: &Scale, y: &Scale) {
         let [left, right, top, bottom] = FRAME;
-        for tick in x.ticks() {
-            let at = x.at(tick);
-            let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top}V{bottom}\"/>");
-            let _ = write!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 17.0, short(tick));
-        }
+        x.draw_ticks(svg, top, bottom);
         for tick in y.ticks() {
             let at = y.at(tick);
             let _ = write!(svg, "<path class=\"grid\" d=\"M{left} {at:.1}H{right}\"/>");

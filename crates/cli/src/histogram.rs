@@ -76,11 +76,7 @@ pub(crate) fn svg(sets: &[&Likelihoods]) -> (String, usize) {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Histogram of likelihoods\" class=\"histogram\">"
     );
-    for tick in x.ticks() {
-        let at = x.at(tick);
-        let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} {top}V{bottom}\"/>");
-        let _ = write!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 17.0, short(tick));
-    }
+    x.draw_ticks(&mut svg, top, bottom);
     for tick in y.ticks() {
         let at = y.at(tick);
         let percent = short(100.0 * tick);
