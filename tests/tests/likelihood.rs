@@ -10,16 +10,15 @@ use fokker_sde::{
 };
 use fokker_solve::{
     AdaptiveRungeKutta, Control, Divergence, Grid, Integrator, Law, Likelihood, LogDensity, Method, Per, Prior, Probes, Sampler,
-    SolveError,
+    SolveError, VariableAdams,
 };
 use fokker_tensor::{Dtype, Noise, Tensor};
 
 use oracle::{NOISE, fitted_order, gaussian, max_difference, mixture};
 
 /// Step control with this tolerance.
-fn adaptive(tolerance: f64) -> Likelihood {
-    let control = Control { rtol: tolerance, atol: tolerance, ..Control::default() };
-    Likelihood { integrator: Integrator::Adaptive { method: Method::Dopri5, control }, ..Likelihood::default() }
+fn within(tolerance: f64) -> Likelihood {
+    Likelihood { integrator: Integrator::with_tolerances(tolerance, tolerance), ..Likelihood::default() }
 }
 
 fn in_steps(method: Method, steps: usize) -> Likelihood {
@@ -69,7 +68,7 @@ fn clusters(sde: impl Sde + 'static, d: usize, count: usize, apart: f64) -> Gaus
 fn log_densities_of_gaussians_and_mixtures_are_exact_on_every_process() {
     for sde in SdeConfig::all() {
         let check = |what: &str, error: f64| assert!(error < 1e-4, "{what} on {}: {error:e} nats", sde.name());
-        let likelihood = adaptive(1e-6);
+        let likelihood = within(1e-7);
         let model = gaussian(sde.clone());
         let x = data(&model, 8);
         check("a Gaussian of 2 dimensions", error(&model, &x, &run(&likelihood, &model, &x).log_density));
@@ -82,8 +81,8 @@ fn log_densities_of_gaussians_and_mixtures_are_exact_on_every_process() {
             let x = data(&model, n);
             let found = run(&likelihood, &model, &x);
             check(&format!("a mixture of {d} dimensions"), error(&model, &x, &found.log_density));
-            // What the tolerance of 1e-6 costs: nothing is stiff at either end.
-            assert!(found.nfe < 600, "{d} dimensions on {}: {} evaluations", sde.name(), found.nfe);
+            // What that costs: nothing is stiff at either end.
+            assert!(found.nfe < 120, "{d} dimensions on {}: {} evaluations", sde.name(), found.nfe);
         }
     }
 }
@@ -94,7 +93,7 @@ fn far_apart_clusters_are_exact_where_the_noise_ends_large() {
     for sde in [SdeConfig::from(Edm::default()), VariancePreserving::default().into(), LinearFlow::default().into()] {
         let model = mixture(sde.clone());
         let x = data(&model, 32);
-        let error = error(&model, &x, &run(&adaptive(1e-6), &model, &x).log_density);
+        let error = error(&model, &x, &run(&within(1e-7), &model, &x).log_density);
         assert!(error < 1e-4, "{}: {error:e} nats", sde.name());
     }
 }
@@ -121,7 +120,7 @@ fn the_log_density_given_a_class_is_that_of_its_components() {
     let x = data(&model, 9);
     // The null class among them, and samples that reach the end at different times.
     let cond = Cond::classes(vec![0, 1, 2, 1, 0, 0, 2, 1, 1]);
-    let found = adaptive(1e-6).log_density(&model, &x, &cond, NOISE, 0).unwrap();
+    let found = within(1e-6).log_density(&model, &x, &cond, NOISE, 0).unwrap();
     let exact = model.log_density(&x, &model.sde().span().0.into(), &cond).to_vec::<f64>();
     assert!(largest(&found.log_density, &exact) < 1e-4);
 }
@@ -138,7 +137,7 @@ fn mass(likelihood: &Likelihood, model: &dyn Denoiser, half: f64, points: usize)
 #[test]
 fn the_density_of_a_mixture_integrates_to_one() {
     for prior in [Prior::Matched, Prior::Noise] {
-        let mass = mass(&Likelihood { prior, ..adaptive(1e-4) }, &mixture(Edm { sigma_min: 0.02, sigma_max: 80.0 }), 3.5, 70);
+        let mass = mass(&Likelihood { prior, ..within(1e-5) }, &mixture(Edm { sigma_min: 0.02, sigma_max: 80.0 }), 3.5, 70);
         assert!((mass - 1.0).abs() < 1e-3, "{prior:?}: {mass}");
     }
 }
@@ -166,7 +165,7 @@ fn network(dtype: Dtype) -> DiffusionModel {
 #[test]
 fn the_flow_of_any_network_has_a_density_that_integrates_to_one() {
     // No oracle: only a trace that is that of the flow conserves mass.
-    let likelihood = Likelihood { prior: Prior::Noise, ..adaptive(1e-4) };
+    let likelihood = Likelihood { prior: Prior::Noise, ..within(1e-4) };
     let mass = mass(&likelihood, &network(Dtype::F64), 4.0, 60);
     assert!((mass - 1.0).abs() < 1e-3, "{mass}");
 }
@@ -204,24 +203,33 @@ fn fixed_steps_converge_in_the_methods_order() {
 fn tolerances_are_met_in_the_log_density_and_cost_what_they_should() {
     let model = mixture(VariancePreserving::default());
     let x = data(&model, 24);
-    let reference = run(&adaptive(1e-11), &model, &x).log_density;
-    for method in [Method::Dopri5, Method::Tsit5] {
-        for per in [Per::Sample, Per::Batch] {
+    let reference = run(&within(1e-11), &model, &x).log_density;
+    let measure = |integrator: &Integrator, tolerance: f64| {
+        let integrator = integrator.clone().map_tolerances(|_| tolerance);
+        let found = run(&Likelihood { integrator, ..Likelihood::default() }, &model, &x);
+        (largest(&found.log_density, &reference), found.nfe)
+    };
+    for per in [Per::Sample, Per::Batch] {
+        let adams = Integrator::Adams(VariableAdams { per, ..VariableAdams::default() });
+        let [dopri5, tsit5] = [Method::Dopri5, Method::Tsit5].map(|method| {
+            let control = Control { per, ..Control::default() };
+            Integrator::Adaptive { method, control }
+        });
+        for (integrator, most) in [(&adams, 200.0), (&dopri5, 20.0), (&tsit5, 20.0)] {
             let mut costs = Vec::new();
             for decade in 3..9 {
                 let tolerance = 10.0_f64.powi(-decade);
-                let control = Control { rtol: tolerance, atol: tolerance, per, ..Control::default() };
-                let likelihood = Likelihood { integrator: Integrator::Adaptive { method, control }, ..Likelihood::default() };
-                let found = run(&likelihood, &model, &x);
-                let error = largest(&found.log_density, &reference);
-                assert!(
-                    error < 20.0 * tolerance,
-                    "{method:?} per {per:?} at {tolerance:e}: {error:e}, {} evaluations",
-                    found.nfe
-                );
-                costs.push(found.nfe);
+                let (error, nfe) = measure(integrator, tolerance);
+                assert!(error < most * tolerance, "{integrator:?} at {tolerance:e}: {error:e}, {nfe} evaluations");
+                costs.push(nfe);
             }
-            assert!(costs.windows(2).all(|pair| pair[0] < pair[1]), "{method:?} per {per:?}: {costs:?}");
+            assert!(costs.windows(2).all(|pair| pair[0] < pair[1]), "{integrator:?}: {costs:?}");
+        }
+        // As exact at a fiftieth of the tolerance, for half of the evaluations or little more.
+        for decade in 4..8 {
+            let tolerance = 10.0_f64.powi(-decade);
+            let (ours, theirs) = (measure(&adams, 0.02 * tolerance), measure(&dopri5, tolerance));
+            assert!(ours.0 < 2.0 * theirs.0 && 10 * ours.1 < 6 * theirs.1, "at {tolerance:e}: {ours:?} and {theirs:?}");
         }
     }
 }
@@ -240,14 +248,18 @@ fn evaluations_and_products_are_counted() {
     let probes = Probes { count: 2, ..Probes::default() };
     assert_eq!(cost(&Likelihood { divergence: Divergence::Hutchinson(probes.clone()), ..noise.clone() }), (40, 80));
     assert_eq!(cost(&Likelihood { divergence: Divergence::HutchPlusPlus(probes), ..noise }), (40, 240));
+    // One to begin with, one for each step, and two at the far end.
+    let (nfe, products) = cost(&within(1e-5));
+    assert!(nfe > 20 && products == 3 * nfe + 3, "{nfe}, {products}");
     // Two to begin with, six for each step, of which the second stage has no weight in the result, and two at the far end.
-    let (nfe, products) = cost(&adaptive(1e-5));
+    let control = Control { rtol: 1e-5, atol: 1e-5, per: Per::Batch, ..Control::default() };
+    let dopri5 = Integrator::Adaptive { method: Method::Dopri5, control };
+    let (nfe, products) = cost(&Likelihood { integrator: dopri5, ..Likelihood::default() });
     let steps = (nfe - 4) / 6;
     assert!(steps > 10 && nfe == 6 * steps + 4 && products == 3 * (nfe - steps) + 3, "{nfe}, {products}");
     // At pure noise there is nothing to ask.
     let flow = clusters(LinearFlow::default(), 3, 2, 1.0);
-    let [matched, unmatched] =
-        [Prior::Matched, Prior::Noise].map(|prior| run(&Likelihood { prior, ..adaptive(1e-5) }, &flow, &x));
+    let [matched, unmatched] = [Prior::Matched, Prior::Noise].map(|prior| run(&Likelihood { prior, ..within(1e-5) }, &flow, &x));
     assert_eq!((matched.nfe, matched.log_density), (unmatched.nfe, unmatched.log_density));
 }
 
@@ -283,7 +295,7 @@ fn the_latent_is_where_the_flow_ends_and_leads_back_to_the_data() {
         let (t_min, t_max) = sde.span();
         let model = gaussian(sde.clone());
         let x = data(&model, 6);
-        let found = run(&adaptive(1e-8), &model, &x);
+        let found = run(&within(1e-8), &model, &x);
         let exact = model.flow(&x, t_min, t_max);
         assert!(max_difference(&found.latent, &exact) < 1e-6 * exact.abs().max_all().item(), "{}", sde.name());
         let control = Control { rtol: 1e-8, atol: 1e-8, ..Control::default() };
@@ -300,7 +312,7 @@ fn the_ends_can_be_chosen() {
     let sde = VariancePreserving::default();
     let model = mixture(sde.clone());
     let x = diffuse(&sde, &0.3.into(), &model.sample(8, NOISE, 0), &NOISE.normal(&[8, 2], 0, 9, Dtype::F64));
-    let found = run(&Likelihood { t_min: Some(0.3), t_max: Some(0.98), ..adaptive(1e-7) }, &model, &x);
+    let found = run(&Likelihood { t_min: Some(0.3), t_max: Some(0.98), ..within(1e-7) }, &model, &x);
     let exact = model.log_density(&x, &0.3.into(), &Cond::NONE).to_vec::<f64>();
     assert!(largest(&found.log_density, &exact) < 1e-5);
 }
@@ -398,7 +410,7 @@ fn a_sample_does_not_depend_on_its_batch() {
     let configurations = estimators(2, false)
         .into_iter()
         .chain([Divergence::Exact])
-        .map(|divergence| Likelihood { divergence, ..adaptive(1e-5) })
+        .map(|divergence| Likelihood { divergence, ..within(1e-5) })
         .chain(estimators(2, true).into_iter().map(|divergence| Likelihood { divergence, ..in_steps(Method::Heun, 10) }));
     for likelihood in configurations {
         let together = run(&likelihood, &model, &x);
@@ -415,10 +427,10 @@ fn a_sample_does_not_depend_on_its_batch() {
         assert_eq!(largest(&other.log_density, &together.log_density) > 1e-6, random, "{likelihood:?}");
     }
     // Nor on the shape of a sample, or on there being others at all.
-    let shaped = run(&adaptive(1e-5), &model, &x.reshape(&[40, 1, 3, 1]));
+    let shaped = run(&within(1e-5), &model, &x.reshape(&[40, 1, 3, 1]));
     assert_eq!(shaped.latent.shape(), [40, 1, 3, 1]);
-    assert_eq!(shaped.log_density, run(&adaptive(1e-5), &model, &x).log_density);
-    assert!(run(&adaptive(1e-5), &model, &Tensor::zeros(&[0, 3], Dtype::F64)).log_density.is_empty());
+    assert_eq!(shaped.log_density, run(&within(1e-5), &model, &x).log_density);
+    assert!(run(&within(1e-5), &model, &Tensor::zeros(&[0, 3], Dtype::F64)).log_density.is_empty());
 }
 
 /// A model whose answers break for states to the right, or its derivatives do.
@@ -464,6 +476,7 @@ fn configurations_that_make_no_sense_are_refused_by_name() {
         integrator: Integrator::Adaptive { method: Method::Tsit5, control },
         ..Likelihood::default()
     };
+    let adams = |adams: VariableAdams| Likelihood { integrator: Integrator::Adams(adams), ..Likelihood::default() };
     let none = Probes { count: 0, ..Probes::default() };
     let fresh = Divergence::Hutchinson(Probes { fresh: true, ..Probes::default() });
     let rk4 = Integrator::Adaptive { method: Method::Rk4, control: Control::default() };
@@ -471,6 +484,10 @@ fn configurations_that_make_no_sense_are_refused_by_name() {
         (with(Control { rtol: 0.0, ..Control::default() }), "control.rtol"),
         (with(Control { atol: f64::NAN, ..Control::default() }), "control.atol"),
         (with(Control { max_steps: 0, ..Control::default() }), "control.max_steps"),
+        (adams(VariableAdams { rtol: -1.0, ..VariableAdams::default() }), "`rtol`"),
+        (adams(VariableAdams { atol: f64::INFINITY, ..VariableAdams::default() }), "`atol`"),
+        (adams(VariableAdams { max_order: 13, ..VariableAdams::default() }), "`max_order`: expected 1 to 12"),
+        (adams(VariableAdams { max_steps: 0, ..VariableAdams::default() }), "`max_steps`"),
         (Likelihood { integrator: rk4, ..Likelihood::default() }, "`method`"),
         (in_steps(Method::Rk4, 0), "`steps`"),
         (Likelihood { divergence: Divergence::Hutchinson(none.clone()), ..Likelihood::default() }, "`hutchinson`: field `count`"),
@@ -484,10 +501,14 @@ fn configurations_that_make_no_sense_are_refused_by_name() {
         let message = likelihood.log_density(&model, &x, &Cond::NONE, NOISE, 0).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
     }
-    let hurried = with(Control { rtol: 1e-9, atol: 1e-9, max_steps: 4, ..Control::default() });
-    let error = hurried.log_density(&model, &x, &Cond::NONE, NOISE, 0).unwrap_err();
-    let SolveError::TooManySteps { steps: 4, t, .. } = error else { panic!("{error}") };
-    assert!(t > 0.002 && t < 80.0, "{error}");
+    for hurried in [
+        with(Control { rtol: 1e-9, atol: 1e-9, max_steps: 4, ..Control::default() }),
+        adams(VariableAdams { max_steps: 4, ..VariableAdams::default() }),
+    ] {
+        let error = hurried.log_density(&model, &x, &Cond::NONE, NOISE, 0).unwrap_err();
+        let SolveError::TooManySteps { steps: 4, t, .. } = error else { panic!("{error}") };
+        assert!(t > 0.002 && t < 80.0, "{error}");
+    }
 }
 
 #[test]
@@ -505,7 +526,7 @@ fn configurations_are_read_with_defaults_and_written_back() {
         let text = serde_json::to_string(&likelihood).unwrap();
         assert_eq!(serde_json::from_str::<Likelihood>(&text).unwrap(), likelihood);
     }
-    assert_eq!(serde_json::from_str::<Likelihood>(r#"{"integrator": {"kind": "adaptive"}}"#).unwrap(), Likelihood::default());
+    assert_eq!(serde_json::from_str::<Likelihood>(r#"{"integrator": {"kind": "adams"}}"#).unwrap(), Likelihood::default());
     assert!(serde_json::from_str::<Likelihood>(r#"{"divergence": {"kind": "hutchinson", "probes": 4}}"#).is_err());
 }
 
@@ -514,7 +535,7 @@ fn another_seed_gives_another_estimate() {
     let model = clusters(Edm::default(), 3, 2, 1.0);
     let x = data(&model, 4);
     let probes = Probes { law: Law::Gaussian, ..Probes::default() };
-    let likelihood = Likelihood { divergence: Divergence::Hutchinson(probes), ..adaptive(1e-4) };
+    let likelihood = Likelihood { divergence: Divergence::Hutchinson(probes), ..within(1e-4) };
     let [a, b] = [1, 2].map(|seed| likelihood.log_density(&model, &x, &Cond::NONE, Noise::new(seed, 0), 0).unwrap());
     assert!(a.log_density.iter().zip(&b.log_density).all(|(a, b)| a != b));
 }

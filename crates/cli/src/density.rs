@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fokker_data::{Picture, Scatter};
 use fokker_models::DiffusionModel;
-use fokker_solve::{Control, Integrator, Likelihood};
+use fokker_solve::Likelihood;
 use fokker_tensor::Tensor;
 use fokker_train::{Classes, Generate, Scoring};
 
@@ -46,7 +46,7 @@ const POINTS: usize = 20_000;
 const MOST: usize = 2000;
 
 /// The tolerance of a picture, unless a larger one is asked for.
-const TOLERANCE: f64 = 1e-3;
+const TOLERANCE: f64 = 1e-4;
 
 /// Whether there is such a picture of the model.
 pub(crate) fn check(path: &Path, model: &DiffusionModel, side: usize) -> Result<(), Failure> {
@@ -94,12 +94,6 @@ pub(crate) fn draw(
 
 /// The same at the tolerance of a picture.
 fn roughly(likelihood: &Likelihood) -> Likelihood {
-    let integrator = match likelihood.integrator.clone() {
-        Integrator::Adaptive { method, control } => {
-            let (rtol, atol) = (control.rtol.max(TOLERANCE), control.atol.max(TOLERANCE));
-            Integrator::Adaptive { method, control: Control { rtol, atol, ..control } }
-        }
-        fixed => fixed,
-    };
+    let integrator = likelihood.integrator.clone().map_tolerances(|tolerance| tolerance.max(TOLERANCE));
     Likelihood { integrator, ..likelihood.clone() }
 }

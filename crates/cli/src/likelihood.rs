@@ -7,9 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use fokker_data::atomic_write;
 use fokker_solve::dequantise::bits_per_dimension;
-use fokker_solve::{
-    Bounded, Control, Dequantisation, Divergence, Integrator, Likelihood as Settings, Method, Prior, Probes, VariationalBound,
-};
+use fokker_solve::{Bounded, Dequantisation, Divergence, Integrator, Likelihood as Settings, Prior, Probes, VariationalBound};
 use fokker_train::{Interval, Repeated, Scores, Scoring, bound};
 use serde_json::json;
 
@@ -36,10 +34,10 @@ pub(crate) struct Likelihood {
     #[arg(long, value_name = "K", default_value_t = 1)]
     probes: usize,
     /// Relative tolerance of a step.
-    #[arg(long, value_name = "R", default_value_t = 1e-5)]
+    #[arg(long, value_name = "R", default_value_t = 1e-6)]
     rtol: f64,
     /// Absolute tolerance of a step, in the state's units and in nats.
-    #[arg(long, value_name = "A", default_value_t = 1e-5)]
+    #[arg(long, value_name = "A", default_value_t = 1e-6)]
     atol: f64,
     /// Take the state at the far end for pure noise, as the literature does, instead of asking the model for its density there.
     #[arg(long)]
@@ -57,7 +55,7 @@ pub(crate) struct Likelihood {
     /// Evaluations of the bound for each sample [default: 64 in continuous time, all of a chain].
     #[arg(long, value_name = "N", requires = "bound")]
     bound_times: Option<usize>,
-    /// Draw the density of a model of points in the plane, beside the data, and sum it up; at a tolerance of 1e-3, or yours if it is
+    /// Draw the density of a model of points in the plane, beside the data, and sum it up; at a tolerance of 1e-4, or yours if it is
     /// larger.
     #[arg(long, value_name = "PNG")]
     density: Option<PathBuf>,
@@ -166,8 +164,7 @@ impl Likelihood {
             Trace::Hutchinson => Divergence::Hutchinson(probes),
             Trace::HutchPlusPlus => Divergence::HutchPlusPlus(probes),
         };
-        let control = Control { rtol: self.rtol, atol: self.atol, ..Control::default() };
-        let integrator = Integrator::Adaptive { method: Method::Dopri5, control };
+        let integrator = Integrator::with_tolerances(self.rtol, self.atol);
         let prior = if self.noise_prior { Prior::Noise } else { Prior::Matched };
         Settings { divergence, integrator, prior, ..Settings::default() }
     }

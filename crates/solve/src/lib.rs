@@ -71,7 +71,7 @@ pub use sampler::{Sampler, SamplerConfig, Samples, StateDtype};
 pub use solver::{Context, Family, Kind, Solver, Stepper, noise_step};
 pub use solvers::{
     AdaptiveRungeKutta, Control, Deis, DpmAdaptive, DpmPpMultistep, DpmPpSinglestep, DpmSolver, ExponentialAdams, Ipndm, Lms,
-    LowerOrderFinal, Method, Per, Pndm, Prediction, RungeKutta, UniPc, UniPcVariant, Variable, WarmUp,
+    LowerOrderFinal, Method, Per, Pndm, Prediction, RungeKutta, UniPc, UniPcVariant, Variable, VariableAdams, WarmUp,
 };
 pub use solvers::{
     AdaptiveSde, AnnealedLangevin, Dpm2Ancestral, Dpmpp2mSde, Dpmpp2sAncestral, Dpmpp3mSde, DpmppSde, EdmStochastic,

@@ -19,6 +19,16 @@
 //! ln p(x) = ln p̃_end(x̃_end) − d ln (cosh s_end/cosh s) − ∫_s^s_end tr ∂D/∂x̃ ds − d/2 ln(α² + σ²)
 //! ```
 //!
+//! Steps whose length is controlled are measured in another variable, `q`, with `K = 100`,
+//!
+//! ```text
+//! sinh q = K sinh s = −K α/σ      dq/ds = K cosh s/cosh q
+//! ```
+//!
+//! which goes on with the logarithm of the noise level where `s` has come near its end, until `σ/α = K`. A network's answer changes
+//! with that logarithm or with the time, and its mistakes in `D` grow like `σ/α`: in `s`, steps would have to shrink with what is left of
+//! the way, and most of those that do not would be rejected.
+//!
 //! # What it is the density of
 //!
 //! The data are taken for states at the first time `t_min` of the span: the answer is the density of data *with the noise of that
@@ -54,7 +64,7 @@ use serde::{Deserialize, Serialize};
 use crate::combine::{combine, combine_each};
 use crate::divergence::{Divergence, Drawn, Estimate, Linear, dots};
 use crate::error::SolveError;
-use crate::solvers::{Adaptive, Control, Method, fixed};
+use crate::solvers::{Adaptive, Control, Method, VariableAdams, fixed};
 
 /// How to compute log-densities, as written in configuration files. Fields that are left out take their defaults.
 ///
@@ -95,13 +105,17 @@ pub struct Likelihood {
     pub t_max: Option<f64>,
 }
 
-/// How the ODE is solved: `{ kind = "adaptive" }` and so on in configuration files.
+/// How the ODE is solved: `{ kind = "adams" }` and so on in configuration files.
+///
+/// Tolerances are in units of `x̃`, which is as large as data of unit variance, and in nats of the log-density; a step's error is the root
+/// of the sum of the mean square error of the state and the square error of the log-density. Each sample has its own steps unless the
+/// tolerance is the batch's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Integrator {
-    /// Steps as long as a tolerance allows, for each sample its own unless the tolerance is the batch's. `control.atol` is in
-    /// units of `x̃`, which is as large as data of unit variance, and in nats of the log-density; a step's error is the root of
-    /// the sum of the mean square error of the state and the square error of the log-density.
+    /// Adams' methods, the default: steps as long, and orders as high, as the tolerance suggests, with one evaluation each.
+    Adams(VariableAdams),
+    /// Runge–Kutta methods in steps as long as a tolerance allows.
     Adaptive {
         /// `dopri5` (default) or `tsit5`.
         #[serde(default = "dopri5")]
@@ -135,7 +149,25 @@ fn steps() -> usize {
 
 impl Default for Integrator {
     fn default() -> Self {
-        Self::Adaptive { method: dopri5(), control: control() }
+        Self::Adams(VariableAdams::default())
+    }
+}
+
+impl Integrator {
+    /// The default with these tolerances.
+    pub fn with_tolerances(rtol: f64, atol: f64) -> Self {
+        Self::Adams(VariableAdams { rtol, atol, ..VariableAdams::default() })
+    }
+
+    /// The same with other tolerances, made of its own; fixed steps have none.
+    #[must_use]
+    pub fn map_tolerances(mut self, f: impl Fn(f64) -> f64) -> Self {
+        if let Self::Adams(VariableAdams { rtol, atol, .. }) | Self::Adaptive { control: Control { rtol, atol, .. }, .. } =
+            &mut self
+        {
+            (*rtol, *atol) = (f(*rtol), f(*atol));
+        }
+        self
     }
 }
 
@@ -181,19 +213,12 @@ impl Likelihood {
         match &self.integrator {
             Integrator::Fixed { steps: 0, .. } => bad("steps", "at least 1, found 0"),
             Integrator::Fixed { .. } => Ok(()),
-            Integrator::Adaptive { method, control } => {
-                control.check(NAME)?;
-                if !matches!(method, Method::Dopri5 | Method::Tsit5) {
-                    return bad("method", "`dopri5` or `tsit5`, which estimate their errors");
-                }
-                if self.divergence.probes().is_some_and(|probes| probes.fresh) {
-                    return bad(
-                        "kind",
-                        "`fixed` with fresh probes: step control would take their scatter for errors of the step",
-                    );
-                }
-                Ok(())
+            _ if self.divergence.probes().is_some_and(|probes| probes.fresh) => {
+                bad("kind", "`fixed` with fresh probes: step control would take their scatter for errors of the step")
             }
+            Integrator::Adams(adams) => adams.check(NAME),
+            Integrator::Adaptive { method: Method::Dopri5 | Method::Tsit5, control } => control.check(NAME),
+            Integrator::Adaptive { .. } => bad("method", "`dopri5` or `tsit5`, which estimate their errors"),
         }
     }
 
@@ -203,8 +228,8 @@ impl Likelihood {
     /// Random probes of sample `i` are those of sample `first_sample + i` of `noise`: its value does not depend on the batch, up
     /// to the rounding of the model. The model has to be made of recorded operations, as networks and the exact ones are.
     ///
-    /// Costs `nfe` evaluations, with `D`, `count` or `3 count` products with the Jacobian at each that has weight in a step: all but one of
-    /// the six of Dormand and Prince's.
+    /// Costs `nfe` evaluations, with `D`, `count` or `3 count` products with the Jacobian at each that has weight in a step: all of Adams',
+    /// all but one of the six of Dormand and Prince's.
     ///
     /// # Errors
     /// If a number of the configuration makes no sense, a time is outside of the span, steps get too many, or `x`, the model's
@@ -259,19 +284,29 @@ impl Likelihood {
     /// `y = (x̃, ∫ tr)`, `[B, d + 1]`, from data to noise.
     fn integrate(&self, flow: &mut Flow<'_>, y: Tensor) -> Result<Tensor, SolveError> {
         let (angle, d) = (flow.angle, y.dim(1) - 1);
-        let mut slope = |y: &Tensor, s: &[f64], rows: &[usize], weighs: bool| flow.slope(y, s, rows, weighs);
-        match &self.integrator {
-            Integrator::Fixed { method, steps } => fixed(*method, *steps, y, angle.s, &mut slope),
-            Integrator::Adaptive { method, control } => {
-                let walk = Adaptive { method: *method, control, name: NAME, parts: &[0..d, d..d + 1] };
-                walk.run(y, angle.s, &mut slope).map_err(|error| match error {
-                    SolveError::TooManySteps { solver, steps, t: s, length } => {
-                        SolveError::TooManySteps { solver, steps, t: angle.time(s), length }
-                    }
-                    other => other,
-                })
-            }
+        if let Integrator::Fixed { method, steps } = &self.integrator {
+            return fixed(*method, *steps, y, angle.s, &mut |y, s, rows, weighs| flow.slope(y, s, rows, weighs));
         }
+        let mut slope = |y: &Tensor, q: &[f64], rows: &[usize], weighs: bool| {
+            let s: Vec<f64> = q.iter().map(|&q| angle.place(q)).collect();
+            let rates: Vec<f64> = q.iter().zip(&s).map(|(q, s)| q.cosh() / (STRETCH * s.cosh())).collect();
+            Ok(combine_each(&rates, flow.slope(y, &s, rows, weighs)?, &[]))
+        };
+        let ends = (stretched(angle.s.0), stretched(angle.s.1));
+        let parts = &[0..d, d..d + 1];
+        let result = match &self.integrator {
+            Integrator::Adams(adams) => adams.run(y, ends, (NAME, parts), &mut slope),
+            Integrator::Adaptive { method, control } => {
+                Adaptive { method: *method, control, name: NAME, parts }.run(y, ends, &mut slope)
+            }
+            Integrator::Fixed { .. } => unreachable!("returned above"),
+        };
+        result.map_err(|error| match error {
+            SolveError::TooManySteps { solver, steps, t: q, length } => {
+                SolveError::TooManySteps { solver, steps, t: angle.time(angle.place(q)), length }
+            }
+            other => other,
+        })
     }
 
     /// The way from data to noise.
@@ -312,6 +347,11 @@ impl Angle<'_> {
         }
     }
 
+    /// `s` at `q`; at the ends exactly theirs.
+    fn place(&self, q: f64) -> f64 {
+        [self.s.0, self.s.1].into_iter().find(|&end| stretched(end) == q).unwrap_or_else(|| (q.sinh() / STRETCH).asinh())
+    }
+
     fn times(&self, s: &[f64]) -> Times {
         if s.iter().all(|other| *other == s[0]) {
             Times::Same(self.time(s[0]))
@@ -329,6 +369,14 @@ impl Angle<'_> {
 /// `s`, from `α/σ = −sinh s`.
 pub(crate) fn place(sde: &dyn Sde, t: f64) -> f64 {
     -(0.5 * sde.log_snr(t)).exp().asinh()
+}
+
+/// `K`: the noise level `σ/α` from which on `q` is no longer its logarithm.
+const STRETCH: f64 = 100.0;
+
+/// `q` at `s`.
+fn stretched(s: f64) -> f64 {
+    (STRETCH * s.sinh()).asinh()
 }
 
 /// `ln cosh s`, for any `s`.
@@ -467,6 +515,7 @@ mod tests {
                 let theta = sde.sigma(t).atan2(sde.alpha(t));
                 assert!(((0.5 * theta).tan().ln() - s).abs() < 1e-8, "{} at s = {s}, t = {t}", sde.name());
                 assert!((theta.cos() + s.tanh()).abs() < 1e-8 && (theta.sin() - 1.0 / s.cosh()).abs() < 1e-8);
+                assert!((angle.place(stretched(s)) - s).abs() < 1e-12 * (1.0 + s.abs()), "{} at s = {s}", sde.name());
             }
         }
     }

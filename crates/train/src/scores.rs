@@ -16,7 +16,7 @@
 
 use fokker_models::DiffusionModel;
 use fokker_nn::Module;
-use fokker_solve::{Bounded, Control, Dequantisation, Divergence, Integrator, Likelihood, VariationalBound};
+use fokker_solve::{Bounded, Dequantisation, Divergence, Integrator, Likelihood, VariationalBound};
 use fokker_tensor::{Dtype, Tensor};
 
 use crate::error::TrainError;
@@ -187,10 +187,7 @@ const OTHER: u64 = 0x9e37_79b9_7f4a_7c15;
 fn tighter(likelihood: &Likelihood) -> Likelihood {
     let integrator = match likelihood.integrator.clone() {
         Integrator::Fixed { method, steps } => Integrator::Fixed { method, steps: 2 * steps },
-        Integrator::Adaptive { method, control } => {
-            let (rtol, atol) = (0.1 * control.rtol, 0.1 * control.atol);
-            Integrator::Adaptive { method, control: Control { rtol, atol, ..control } }
-        }
+        controlled => controlled.map_tolerances(|tolerance| 0.1 * tolerance),
     };
     Likelihood { integrator, ..likelihood.clone() }
 }

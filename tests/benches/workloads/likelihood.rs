@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fokker_models::checkpoint::Checkpoint;
 use fokker_nn::{Adam, AdamConfig, Module, value_and_grad};
 use fokker_sde::{Cond, Times, VariancePreserving, diffuse};
-use fokker_solve::{Control, Integrator, Likelihood, LogDensity, Method, Per, Prior};
+use fokker_solve::{Integrator, Likelihood, LogDensity, Per, Prior, VariableAdams};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +92,8 @@ fn read() -> Result<Given, Failure> {
 
 /// As in other libraries: the density of what samples start from, and steps of one length for all.
 fn solve(model: &Points, points: &Tensor, tolerance: f64) -> LogDensity {
-    let control = Control { rtol: tolerance, atol: tolerance, per: Per::Batch, ..Control::default() };
-    let integrator = Integrator::Adaptive { method: Method::Dopri5, control };
+    let adams = VariableAdams { rtol: tolerance, atol: tolerance, per: Per::Batch, ..VariableAdams::default() };
+    let integrator = Integrator::Adams(adams);
     let likelihood = Likelihood { prior: Prior::Noise, integrator, ..Likelihood::default() };
     likelihood.log_density(model, points, &Cond::NONE, Noise::new(3, 0), 0).expect("a network of finite numbers")
 }

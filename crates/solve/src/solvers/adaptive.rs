@@ -138,11 +138,11 @@ impl Control {
         }
         accepted
     }
+}
 
-    /// The error `e` of a number of the state in units of what is allowed.
-    pub(super) fn ratio(&self, e: f64, next: f64, before: f64) -> f64 {
-        e / self.atol.max(self.rtol * (next - e).abs().max(before.abs()))
-    }
+/// The error `e` of a number of the state in units of what is allowed for a step to `next` from `before`.
+pub(super) fn in_units(rtol: f64, atol: f64, e: f64, next: f64, before: f64) -> f64 {
+    e / atol.max(rtol * (next - e).abs().max(before.abs()))
 }
 
 /// A one-step method with an error estimate.
@@ -366,7 +366,7 @@ impl Walk {
 
     fn mean_squares<T: Element>(&self, error: &Tensor, next: &Tensor, before: &Tensor) -> Vec<f64> {
         let size = (before.len() / before.dim(0).max(1)).max(1);
-        let square = |e: f64, next: f64, before: f64| self.control.ratio(e, next, before).powi(2);
+        let square = |e: f64, next: f64, before: f64| in_units(self.control.rtol, self.control.atol, e, next, before).powi(2);
         let sum = |((e, next), before): ((&[T], &[T]), &[T])| {
             e.iter().zip(next).zip(before).map(|((e, next), before)| square(e.wide(), next.wide(), before.wide())).sum::<f64>()
         };

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use fokker_tensor::Tensor;
 
-use super::adaptive::{Control, Per, Sample, Try};
+use super::adaptive::{Control, Per, Sample, Try, in_units};
 use super::tableau::Method;
 use crate::combine::{combine, combine_each, select};
 use crate::error::SolveError;
@@ -60,6 +60,38 @@ pub(crate) struct Adaptive<'a> {
     pub(crate) parts: &'a [Range<usize>],
 }
 
+/// How errors are measured: in units of what is allowed of each number.
+pub(super) struct Errors<'a> {
+    pub(super) rtol: f64,
+    pub(super) atol: f64,
+    pub(super) per: Per,
+    /// The columns that are measured apart: an error is the root of the sum of their mean squares.
+    pub(super) parts: &'a [Range<usize>],
+}
+
+impl Errors<'_> {
+    /// The square of the error `scale · of` of one row, for a step to `next` from `before`.
+    pub(super) fn square(&self, of: &[f64], scale: f64, next: &[f64], before: &[f64]) -> f64 {
+        let square = |j: usize| in_units(self.rtol, self.atol, scale * of[j], next[j], before[j]).powi(2);
+        self.parts.iter().map(|part| part.clone().map(square).sum::<f64>() / part.len() as f64).sum()
+    }
+
+    /// The same of each row.
+    fn squares(&self, of: &Tensor, next: &Tensor, before: &Tensor) -> Vec<f64> {
+        let [of, next, before] = [of, next, before].map(|tensor| tensor.as_slice::<f64>().chunks(tensor.dim(1)));
+        of.zip(next.zip(before)).map(|(of, (next, before))| self.square(of, 1.0, next, before)).collect()
+    }
+
+    /// The error of each row from the squares, or that of all of them.
+    pub(super) fn sizes(&self, squares: impl IntoIterator<Item = f64>) -> Vec<f64> {
+        let squares: Vec<f64> = squares.into_iter().collect();
+        match self.per {
+            Per::Sample => squares.into_iter().map(f64::sqrt).collect(),
+            Per::Batch => vec![(squares.iter().sum::<f64>() / squares.len() as f64).sqrt(); squares.len()],
+        }
+    }
+}
+
 /// The rows that are under way.
 struct Batch {
     /// Which they are.
@@ -81,6 +113,11 @@ impl Adaptive<'_> {
         let lengths = match self.control.first {
             Some(first) => vec![first; rows.len()],
             None => self.first_lengths(&y, &k, (from, to), slope)?,
+        };
+        let lengths = match self.control.per {
+            Per::Sample => lengths,
+            // Common steps from the first one on: rows that are never at one place would cost a model its short cuts.
+            Per::Batch => vec![lengths.iter().copied().fold(f64::INFINITY, f64::min); lengths.len()],
         };
         let samples = lengths.into_iter().map(|h| Sample::new(from, h)).collect();
         let mut batch = Batch { rows, y, k, samples };
@@ -124,7 +161,8 @@ impl Adaptive<'_> {
         let ends: Vec<f64> = tries.iter().map(|to| to.s).collect();
         k.push(slope(&next, &ends, &batch.rows, true)?);
         let error = sum(0.0, &batch.y, &steps, e, &k);
-        let sizes = self.sizes(&error, &next, &batch.y);
+        let errors = self.errors();
+        let sizes = errors.sizes(errors.squares(&error, &next, &batch.y));
         let order = f64::from(table.order);
         let moved: Vec<bool> =
             (0..sizes.len()).map(|i| self.control.decide(order, &mut batch.samples[i], &tries[i], sizes[i])).collect();
@@ -134,30 +172,8 @@ impl Adaptive<'_> {
         Ok(())
     }
 
-    /// The error of each row in units of what is allowed, or of all of them.
-    fn sizes(&self, error: &Tensor, next: &Tensor, before: &Tensor) -> Vec<f64> {
-        let squares = self.squares(error, |i| (next.as_slice::<f64>()[i], before.as_slice::<f64>()[i]));
-        match self.control.per {
-            Per::Sample => squares.iter().map(|square| square.sqrt()).collect(),
-            Per::Batch => vec![(squares.iter().sum::<f64>() / squares.len() as f64).sqrt(); squares.len()],
-        }
-    }
-
-    /// Of each row of `of`, the sum over the parts of the mean square, in units of what is allowed for a step between `states` of
-    /// each number.
-    fn squares(&self, of: &Tensor, states: impl Fn(usize) -> (f64, f64)) -> Vec<f64> {
-        let square = |i: usize, e: f64| {
-            let (next, before) = states(i);
-            self.control.ratio(e, next, before).powi(2)
-        };
-        let row = |(row, values): (usize, &[f64])| {
-            let mean = |part: &Range<usize>| {
-                let sum: f64 = part.clone().map(|j| square(row * values.len() + j, values[j])).sum();
-                sum / part.len() as f64
-            };
-            self.parts.iter().map(mean).sum()
-        };
-        of.as_slice::<f64>().chunks(of.dim(1)).enumerate().map(row).collect()
+    fn errors(&self) -> Errors<'_> {
+        Errors { rtol: self.control.rtol, atol: self.control.atol, per: self.control.per, parts: self.parts }
     }
 
     /// The length of each row's first step: one evaluation says how fast slopes change (Hairer, Nørsett & Wanner 1993, section II.4).
@@ -168,8 +184,8 @@ impl Adaptive<'_> {
         (from, to): (f64, f64),
         slope: &mut Slope<'_>,
     ) -> Result<Vec<f64>, SolveError> {
-        let states = |i: usize| (y.as_slice::<f64>()[i], y.as_slice::<f64>()[i]);
-        let norms = |of: &Tensor| self.squares(of, states).into_iter().map(f64::sqrt);
+        let errors = self.errors();
+        let norms = |of: &Tensor| errors.squares(of, y, y).into_iter().map(f64::sqrt);
         let way = (to - from).abs();
         let tiny = |x: f64| x.is_nan() || x < 1e-10;
         let trial: Vec<f64> = norms(y)
@@ -220,6 +236,22 @@ mod tests {
     fn largest_error(found: &Tensor) -> f64 {
         let exact = start().to_vec::<f64>().chunks(2).flat_map(|y| [y[0] * (-3.0_f64).exp(), y[1] + 4.5]).collect::<Vec<f64>>();
         found.to_vec::<f64>().iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn a_tolerance_of_the_batch_has_steps_that_all_rows_take_together() {
+        let control = Control { rtol: 1e-6, atol: 1e-6, per: Per::Batch, ..Control::default() };
+        let walk = Adaptive { method: Method::Dopri5, control: &control, name: "test", parts: &[0..1, 1..2] };
+        let mut asked = Vec::new();
+        let mut recording = |y: &Tensor, places: &[f64], rows: &[usize], weighs: bool| {
+            asked.push(places.to_vec());
+            slopes(y, places, rows, weighs)
+        };
+        let end = walk.run(start(), (0.0, 3.0), &mut recording).unwrap();
+        assert!(largest_error(&end) < 1e-4, "{}", largest_error(&end));
+        // All but the second evaluation, which looks for the first length of each.
+        asked.remove(1);
+        assert!(asked.len() > 30 && asked.iter().all(|places| places.len() == 3 && places.iter().all(|p| *p == places[0])));
     }
 
     #[test]

@@ -186,6 +186,7 @@ mod singlestep;
 mod stages;
 mod tableau;
 mod transition;
+mod variable_adams;
 
 pub use adams::LowerOrderFinal;
 pub use adaptive::{Control, Per};
@@ -195,6 +196,7 @@ pub use pndm::WarmUp;
 pub use predictor_corrector::{Predictor, StepSize};
 pub use tableau::Method;
 pub use unipc::UniPcVariant;
+pub use variable_adams::VariableAdams;
 
 pub use ancestral::Variance;
 pub use dpmpp_2m_sde::SlopeWeight;
