@@ -55,9 +55,11 @@
 //! with means over both for `J` and `D(0)`. For data of size `r` the error is of order `(r/u)⁴`, without which it would be `r/u`;
 //! for normal data, `(r/u)⁶`.
 
-use std::f64::consts::{LN_2, TAU};
+mod angle;
 
-use fokker_sde::{Cond, Counted, Counter, Denoiser, Sde, Times};
+use std::f64::consts::TAU;
+
+use fokker_sde::{Cond, Counted, Counter, Denoiser, Sde};
 use fokker_tensor::{Dtype, Noise, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,9 @@ use crate::combine::{combine, combine_each};
 use crate::divergence::{Divergence, Drawn, Estimate, Linear, dots};
 use crate::error::SolveError;
 use crate::solvers::{Adaptive, Control, Method, VariableAdams, fixed};
+
+pub(crate) use angle::place;
+use angle::{Angle, STRETCH, ln_cosh, stretched};
 
 /// How to compute log-densities, as written in configuration files. Fields that are left out take their defaults.
 ///
@@ -322,66 +327,8 @@ impl Likelihood {
                 expected: format!("t_min < t_max in the span [{low}, {high}] of sde `{}`, found {} and {}", sde.name(), t.0, t.1),
             });
         }
-        Ok(Angle { sde, t, s: (place(sde, t.0), place(sde, t.1)) })
+        Ok(Angle::new(sde, t))
     }
-}
-
-/// The places `s` of a process, and its times.
-struct Angle<'a> {
-    sde: &'a dyn Sde,
-    /// The ends as times.
-    t: (f64, f64),
-    /// The ends as places.
-    s: (f64, f64),
-}
-
-impl Angle<'_> {
-    /// The time at `s`; at the ends exactly theirs.
-    fn time(&self, s: f64) -> f64 {
-        if s == self.s.0 {
-            self.t.0
-        } else if s == self.s.1 {
-            self.t.1
-        } else {
-            self.sde.time_at_log_snr(2.0 * (-s).sinh().ln()).clamp(self.t.0, self.t.1)
-        }
-    }
-
-    /// `s` at `q`; at the ends exactly theirs.
-    fn place(&self, q: f64) -> f64 {
-        [self.s.0, self.s.1].into_iter().find(|&end| stretched(end) == q).unwrap_or_else(|| (q.sinh() / STRETCH).asinh())
-    }
-
-    fn times(&self, s: &[f64]) -> Times {
-        if s.iter().all(|other| *other == s[0]) {
-            Times::Same(self.time(s[0]))
-        } else {
-            Times::Each(s.iter().map(|&s| self.time(s)).collect())
-        }
-    }
-
-    /// `√(α² + σ²)`.
-    fn scale(&self, t: f64) -> f64 {
-        self.sde.alpha(t).hypot(self.sde.sigma(t))
-    }
-}
-
-/// `s`, from `α/σ = −sinh s`.
-pub(crate) fn place(sde: &dyn Sde, t: f64) -> f64 {
-    -(0.5 * sde.log_snr(t)).exp().asinh()
-}
-
-/// `K`: the noise level `σ/α` from which on `q` is no longer its logarithm.
-const STRETCH: f64 = 100.0;
-
-/// `q` at `s`.
-fn stretched(s: f64) -> f64 {
-    (STRETCH * s.sinh()).asinh()
-}
-
-/// `ln cosh s`, for any `s`.
-fn ln_cosh(s: f64) -> f64 {
-    s.abs() + (-2.0 * s.abs()).exp().ln_1p() - LN_2
 }
 
 /// The right-hand side for one batch.
@@ -497,34 +444,5 @@ impl Flow<'_> {
         let s = if s.len() == 1 { s[0] } else { s[bad] };
         let sample = self.first_sample + rows.get(bad).copied().unwrap_or(bad) as u64;
         Err(SolveError::NotFiniteSample { sample, t: self.angle.time(s), s, what, hint })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fokker_sde::SdeConfig;
-
-    #[test]
-    fn places_are_half_the_angles_and_lead_back_to_their_times() {
-        for sde in SdeConfig::all() {
-            let angle = Likelihood::default().angle(&sde).unwrap();
-            for i in 0..=20 {
-                let s = angle.s.0 + (angle.s.1 - angle.s.0) * f64::from(i) / 20.0;
-                let t = angle.time(s);
-                let theta = sde.sigma(t).atan2(sde.alpha(t));
-                assert!(((0.5 * theta).tan().ln() - s).abs() < 1e-8, "{} at s = {s}, t = {t}", sde.name());
-                assert!((theta.cos() + s.tanh()).abs() < 1e-8 && (theta.sin() - 1.0 / s.cosh()).abs() < 1e-8);
-                assert!((angle.place(stretched(s)) - s).abs() < 1e-12 * (1.0 + s.abs()), "{} at s = {s}", sde.name());
-            }
-        }
-    }
-
-    #[test]
-    fn ln_cosh_is_that_for_small_and_large_numbers() {
-        for s in [0.0, -1e-9, 0.3, -5.0, 20.0_f64] {
-            assert!((ln_cosh(s) - s.cosh().ln()).abs() < 1e-15 * (1.0 + s.abs()), "{s}");
-        }
-        assert_eq!(ln_cosh(-1000.0), 1000.0 - LN_2);
     }
 }
