@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use fokker_data::{Batch, Dataset, read_npy};
+use fokker_data::sets::Array;
+use fokker_data::{Batch, DataConfig, Dataset};
+use fokker_metrics::Moments;
 use fokker_solve::{Solver, SolverConfig};
 use fokker_tensor::Tensor;
 use fokker_train::evaluation::{
@@ -43,6 +45,9 @@ const LEAST: usize = 6;
 /// From so many images on it is said that a large network takes its time.
 const SLOW: usize = 1000;
 
+/// From so many features on it is said what their covariances take.
+const WIDE: usize = 4000;
+
 /// The width of a projection where none is given.
 const PROJECTED: usize = 64;
 
@@ -79,7 +84,7 @@ pub(crate) struct Evaluate {
     /// Training data to look for copies in, the first so many; 0 for none [default: all of a run's, but at most 100,000].
     #[arg(long, value_name = "N")]
     training: Option<usize>,
-    /// Judge these samples too, `[N, ...]` in the data's units: another system's, say.
+    /// Judge these samples too, an .npy or .npz array [N, ...] in the data's units, or images as bytes: another system's, say.
     #[arg(long, value_name = "NPY")]
     samples: Option<PathBuf>,
     /// Start no row once so much time is spent: 90s, 5m, 1h.
@@ -238,7 +243,22 @@ impl Evaluate {
         })
     }
 
+    /// Whether features of so many numbers have covariances.
+    fn check_width(&self, width: usize) -> Result<(), Failure> {
+        let less = "--features projection:1024 takes less";
+        Moments::check(width).map_err(|e| Failure::usage(format!("--features {}: {e}; {less}", self.features)))?;
+        if width >= WIDE {
+            let gib = 40.0 * (width as f64).powi(2) / f64::from(1 << 30);
+            print::note(format_args!(
+                "--features {}: {width} features; each Fréchet distance takes {gib:.1} GiB and minutes; {less}",
+                self.features
+            ));
+        }
+        Ok(())
+    }
+
     fn compared(&self, opened: &Opened, features: Features) -> Result<Compared, Failure> {
+        self.check_width(features.width(opened.model.config.sample_shape.iter().product()))?;
         let test = || Rows::of(Some("test".into()));
         let train = || Rows::of(None);
         let (rows, name) = match &self.data {
@@ -471,12 +491,13 @@ fn ways(opened: &Opened, named: &[String], steps: &[usize]) -> Result<Vec<Way>, 
 }
 
 fn read_samples(path: &Path, opened: &Opened) -> Result<Tensor, Failure> {
-    let (x, shape) = (read_npy(path)?, &opened.model.config.sample_shape);
-    if x.rank() == 0 || x.dim(0) == 0 || x.shape()[1..] != **shape {
-        let message = format!("expected samples of shape {shape:?} with one axis before it, found an array {:?}", x.shape());
+    let set = DataConfig::Array(Array::at(path)).open("".as_ref())?;
+    let (found, expected) = (set.sample_shape(), &opened.model.config.sample_shape);
+    if found != expected {
+        let message = format!("expected an array [N, ...] of samples of shape {expected:?}, found samples of shape {found:?}");
         return Err(Failure::failed(format!("{}: {message}", path.display())));
     }
-    Ok(x)
+    Ok(set.batch(&(0..set.len()).collect::<Vec<_>>())?.x)
 }
 
 /// The first samples, as many as pictures show.
