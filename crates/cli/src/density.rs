@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fokker_data::{Picture, Scatter};
 use fokker_models::DiffusionModel;
-use fokker_solve::{Control, Integrator, Likelihood};
+use fokker_solve::{Control, Divergence, Integrator, Likelihood};
 use fokker_tensor::Tensor;
 use fokker_train::{Classes, Generate, Scoring};
 
@@ -92,7 +92,8 @@ pub(crate) fn draw(
     Ok(Drawn { integral, square: (scatter.centre, scatter.half_width), path: path.to_owned() })
 }
 
-/// The same at the tolerance of a picture.
+/// The same at the tolerance of a picture, with the exact trace: of points it takes two products, and the mean of `exp(ln p + error)` over random probes
+/// is not `p`, so that the integral would not be 1.
 fn roughly(likelihood: &Likelihood) -> Likelihood {
     let integrator = match likelihood.integrator.clone() {
         Integrator::Adaptive { method, control } => {
@@ -101,5 +102,5 @@ fn roughly(likelihood: &Likelihood) -> Likelihood {
         }
         fixed => fixed,
     };
-    Likelihood { integrator, ..likelihood.clone() }
+    Likelihood { divergence: Divergence::Exact, integrator, ..likelihood.clone() }
 }
