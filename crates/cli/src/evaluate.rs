@@ -6,7 +6,6 @@ use std::time::Instant;
 use clap::Args;
 use fokker_data::sets::Array;
 use fokker_data::{Batch, DataConfig, Dataset};
-use fokker_metrics::Moments;
 use fokker_solve::{Solver, SolverConfig};
 use fokker_tensor::Tensor;
 use fokker_train::evaluation::{
@@ -22,6 +21,7 @@ use crate::progress::{Progress, duration};
 use crate::report::{Report, Shown};
 use crate::rows::{Rows, classes};
 use crate::sample::has_picture;
+use crate::space;
 use crate::table::{likelihoods_json, likelihoods_text, table, to_json};
 
 /// The solvers that are measured besides the run's own where none are named.
@@ -44,12 +44,6 @@ const LEAST: usize = 6;
 
 /// From so many images on it is said that a large network takes its time.
 const SLOW: usize = 1000;
-
-/// From so many features on it is said what their covariances take.
-const WIDE: usize = 4000;
-
-/// The width of a projection where none is given.
-const PROJECTED: usize = 64;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker evaluate runs/moons --out report\n  \
@@ -145,7 +139,7 @@ impl Evaluate {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let budget = self.budget.as_deref().map(seconds).transpose()?;
-        let features = features(&self.features)?;
+        let features = space::features(&self.features)?;
         let steps = self.steps()?;
         if self.seeds == 0 || self.seeds > 1000 {
             return Err(Failure::usage(format!("--seeds {}: expected a number from 1 to 1000", self.seeds)));
@@ -243,22 +237,8 @@ impl Evaluate {
         })
     }
 
-    /// Whether features of so many numbers have covariances.
-    fn check_width(&self, width: usize) -> Result<(), Failure> {
-        let less = "--features projection:1024 takes less";
-        Moments::check(width).map_err(|e| Failure::usage(format!("--features {}: {e}; {less}", self.features)))?;
-        if width >= WIDE {
-            let gib = 40.0 * (width as f64).powi(2) / f64::from(1 << 30);
-            print::note(format_args!(
-                "--features {}: {width} features; each Fréchet distance takes {gib:.1} GiB and minutes; {less}",
-                self.features
-            ));
-        }
-        Ok(())
-    }
-
     fn compared(&self, opened: &Opened, features: Features) -> Result<Compared, Failure> {
-        self.check_width(features.width(opened.model.config.sample_shape.iter().product()))?;
+        space::check_width(&self.features, features.width(opened.model.config.sample_shape.iter().product()))?;
         let test = || Rows::of(Some("test".into()));
         let train = || Rows::of(None);
         let (rows, name) = match &self.data {
@@ -435,26 +415,6 @@ impl Evaluate {
         }
         Ok(())
     }
-}
-
-/// The features that an option names.
-fn features(text: &str) -> Result<Features, Failure> {
-    if [".safetensors", ".pth", ".pt"].iter().any(|end| text.ends_with(end)) {
-        return Ok(Features::Network(FeatureNetwork::load(text.as_ref())?));
-    }
-    let width = match text.split_once(':') {
-        None if text == "pixels" => return Ok(Features::Pixels),
-        None if text == "projection" => Some(PROJECTED),
-        Some(("projection", width)) => width.parse().ok().filter(|width| (1..=1 << 16).contains(width)),
-        _ => None,
-    };
-    let width = width.ok_or_else(|| {
-        Failure::usage(format!(
-            "--features {text}: expected pixels, projection, projection:WIDTH with a WIDTH from 1 to 65536, or a .safetensors file of \
-             features (see `fokker features --help`)"
-        ))
-    })?;
-    Ok(Features::Projection { width, seed: 0 })
 }
 
 /// A time such as `90s`, `5m` or `1h`, in seconds; a number alone is one of seconds.

@@ -24,6 +24,7 @@ mod recipes;
 mod report;
 mod rows;
 mod sample;
+mod space;
 mod table;
 mod train;
 

@@ -128,13 +128,13 @@ impl Report<'_> {
         );
         for column in &columns {
             let arrow = match column.better {
-                Better::Lower => "&nbsp;↓",
-                Better::Higher => "&nbsp;↑",
+                Better::Lower => "<br>↓",
+                Better::Higher => "<br>↑",
                 Better::Data => "",
             };
             let _ = write!(text, "<th title=\"{}\">{}{arrow}</th>", escape(column.about), column.title);
         }
-        text += "<th>samples/s&nbsp;↑</th><th>latency&nbsp;↓</th><th>memory&nbsp;↓</th></tr></thead><tbody>\n";
+        text += "<th>samples/s<br>↑</th><th>latency<br>↓</th><th>memory<br>↓</th></tr></thead><tbody>\n";
         for shown in self.rows {
             let row = &shown.row;
             let class = match (row.steps, shown.optimal) {

@@ -22,7 +22,7 @@ use crate::vectors::Vectors;
 /// - **Range**: `≥ 0`, in the squared unit of the features; 0 if means and covariances agree.
 /// - **Bias**: upwards, by about a constant over `N` that depends on the model (Chong & Forsyth 2020): compare only at equal `N`.
 /// - **Sample size**: well above `D`: the custom for `D = 2048` is 50,000. With fewer samples than features covariances are singular; the value is
-///   still that of the formula, to about `10⁻⁶` of the trace, or `10⁻³` if the covariance was kept in single precision, but the bias is large.
+///   still that of the formula, to about `10⁻⁶` of the trace, or `10⁻⁴` if the covariance was kept in single precision, but the bias is large.
 /// - **Cannot see**: anything beyond the first two moments.
 /// - **Cost**: `(N + M) D² + 5 D³`; memory `40 D²` bytes, so that `D` is at most [`Moments::MOST`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
