@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances, polynomial_kernel, rbf_kernel
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from fixture import FIXTURES, Draw, Fixture
 
@@ -152,6 +152,41 @@ def copies(case, x, y):
     fixture.put(case, "neighbours", torch.as_tensor(rows[:, 0].copy(), dtype=torch.int64))
 
 
+def modes(case, x, y):
+    """Vectors near centres, and the nearest centre of each."""
+    centres = Draw(f"{case}/centres").normal(6, x.shape[1]).numpy()
+    radius = 0.9
+    fixture.describe(case, "modes", radius=radius)
+    distances, nearest = zip(*(NearestNeighbors(n_neighbors=1, algorithm="brute").fit(centres).kneighbors(a) for a in (x, y)))
+    counts = [np.bincount(rows[:, 0], minlength=len(centres)) for rows in nearest]
+    near = [np.bincount(rows[d[:, 0] <= radius, 0], minlength=len(centres)) for d, rows in zip(distances, nearest)]
+    total_variation = 0.5 * np.abs(counts[0] / len(x) - counts[1] / len(y)).sum()
+    put(case, x=x, y=y, centres=centres, near=near[1], nearest=counts[1], total_variation=total_variation)
+
+
+def votes(case, x, y, k):
+    """The accuracy of k nearest neighbours, learnt from the first halves; k is odd, so that no vote is a tie."""
+    fixture.describe(case, "votes", k=k)
+    n = len(x) // 2
+    labels = np.repeat([1, 0], n)
+    learnt = KNeighborsClassifier(n_neighbors=k, algorithm="brute").fit(np.concatenate([x[:n], y[:n]]), labels)
+    accuracy = learnt.score(np.concatenate([x[n:], y[n:]]), labels)
+    put(case, x=x, y=y, accuracy=accuracy, p_value=stats.norm.sf(accuracy, 0.5, 0.5 / np.sqrt(2 * n)))
+
+
+def exact_density(case, x):
+    """The mean negative log-likelihood under a mixture, with its standard error."""
+    fixture.describe(case, "exact-density")
+    weights = np.array([0.2, 0.5, 0.3])
+    draw = Draw(f"{case}/components")
+    means = draw.normal(len(weights), x.shape[1]).numpy()
+    roots = [np.eye(x.shape[1]) + 0.3 * draw.normal(x.shape[1], x.shape[1]).numpy() for _ in weights]
+    covariances = [root @ root.T for root in roots]
+    parts = [np.log(w) + stats.multivariate_normal(m, c).logpdf(x) for w, m, c in zip(weights, means, covariances)]
+    log_p = special.logsumexp(parts, axis=0)
+    put(case, x=x, weights=weights, means=means, covariances=covariances, nats=-log_p.mean(), error=stats.sem(log_p))
+
+
 warnings.simplefilter("error")
 for case, n, m, width in (("manifolds-plane", 90, 70, 2), ("manifolds-wide", 60, 80, 12)):
     manifolds(case, *sets(case, n, m, width))
@@ -171,6 +206,12 @@ case = "copies"
 x, y = sets(case, 80, 50, 4, scale=0.9, shift=0.0)
 y[:20] = x[30:50] + 0.05 * Draw("copies/noise").normal(20, 4).numpy()
 copies(case, x, y)
+
+for case, n, m, width in (("modes-plane", 200, 150, 2), ("modes-wide", 90, 120, 5)):
+    modes(case, *sets(case, n, m, width, shift=0.1))
+for case, n, width, k in (("votes-plane", 80, 2, 5), ("votes-wide", 60, 9, 1)):
+    votes(case, *sets(case, n, n, width), k)
+exact_density("exact-density", sets("exact-density", 120, 2, 3)[0])
 
 if "--check" not in sys.argv:
     x, _ = sets("statistics", 40, 2, 5)

@@ -8,9 +8,11 @@ use std::path::Path;
 
 use fixture::{Case, Fixture};
 use fokker_metrics::{
-    Authenticity, DensityCoverage, EnergyDistance, Frechet, KernelDistance, MarginalKs, MaxSlicedWasserstein, Memorisation, Mmd,
-    Moments, PrecisionRecall, SlicedWasserstein, Statistics, Vendi, Wasserstein2,
+    Authenticity, DensityCoverage, EnergyDistance, Frechet, KernelDistance, MarginalKs, MaxSlicedWasserstein, Memorisation,
+    MetricConfig, Mmd, ModeCounts, Moments, NearestNeighbourTest, NegativeLogLikelihood, PrecisionRecall, SlicedWasserstein,
+    Statistics, Vendi, Wasserstein2,
 };
+use fokker_sde::{Cond, Covariance, Edm, GaussianMixture, Times};
 use fokker_tensor::Tensor;
 
 /// Asserts that a number is the stored one, relative to it or to 1.
@@ -24,7 +26,18 @@ fn closes(case: &Case, key: &str, found: Vec<f64>, tolerance: f64) {
 
 #[test]
 fn every_operation_in_the_fixture_is_compared() {
-    let compared = ["copies", "diversity", "frechet", "manifolds", "marginals", "transport", "two-sample"];
+    let compared = [
+        "copies",
+        "diversity",
+        "exact-density",
+        "frechet",
+        "manifolds",
+        "marginals",
+        "modes",
+        "transport",
+        "two-sample",
+        "votes",
+    ];
     assert_eq!(Fixture::load("metrics").ops(), BTreeSet::from(compared));
 }
 
@@ -141,5 +154,56 @@ fn ratios_and_authenticity_are_those_of_scikit_learns_neighbours() {
         assert_eq!(found.neighbours, case.indices("neighbours"));
         let authentic = Authenticity {}.estimate(&x, &y).unwrap();
         closes(&case, "authentic", authentic.into_iter().map(|a| f64::from(u8::from(a))).collect(), 0.0);
+    }
+}
+
+#[test]
+fn modes_are_counted_as_by_scikit_learns_neighbours() {
+    let fixture = Fixture::load("metrics");
+    for case in fixture.of("modes") {
+        let centres = case.tensor("centres");
+        let centres = centres.to_vec::<f64>().chunks(centres.dim(1)).map(<[f64]>::to_vec).collect();
+        let metric = ModeCounts { centres, radius: case.number("radius") };
+        let (x, y) = (case.tensor("x"), case.tensor("y"));
+        let found = metric.estimate(&y).unwrap();
+        let counts = |counts: &[usize]| counts.iter().map(|&n| n as f64).collect();
+        closes(&case, "near", counts(&found.near), 0.0);
+        closes(&case, "nearest", counts(&found.nearest), 0.0);
+        close(&case, "total_variation", found.total_variation(&metric.estimate(&x).unwrap()), 1e-14);
+        let scores = MetricConfig::ModeCounts(metric).scores(&x, &y, 0).unwrap();
+        close(&case, "total_variation", scores.iter().find(|s| s.name == "mode-total-variation").unwrap().value, 1e-14);
+    }
+}
+
+#[test]
+fn nearest_neighbours_vote_as_scikit_learns_do() {
+    let fixture = Fixture::load("metrics");
+    for case in fixture.of("votes") {
+        let (x, y) = (case.tensor("x"), case.tensor("y"));
+        let (n, half) = (x.dim(0), x.dim(0) / 2);
+        let (first, second) = (|x: &Tensor| x.slice(0, 0..half), |x: &Tensor| x.slice(0, half..n));
+        let metric = NearestNeighbourTest { k: Some(case.count("k")) };
+        let found = metric.with_halves([&first(&x), &first(&y)], [&second(&x), &second(&y)]).unwrap();
+        close(&case, "accuracy", found.accuracy, 1e-14);
+        close(&case, "p_value", found.p_value, 1e-12);
+        assert_eq!(found.tested, 2 * half);
+    }
+}
+
+#[test]
+fn negative_log_likelihoods_under_a_mixture_are_those_of_scipy() {
+    let fixture = Fixture::load("metrics");
+    for case in fixture.of("exact-density") {
+        let (x, means, covariances) = (case.tensor("x"), case.tensor("means"), case.tensor("covariances"));
+        let width = x.dim(1);
+        let rows = |x: &Tensor, n: usize| -> Vec<Vec<f64>> { x.to_vec::<f64>().chunks(n).map(<[f64]>::to_vec).collect() };
+        let full: Vec<Covariance> = rows(&covariances, width * width).into_iter().map(Covariance::Full).collect();
+        let weights = case.tensor("weights").to_vec::<f64>();
+        // At a time at which the noise is below what any digit shows.
+        let law = GaussianMixture::new(Edm { sigma_min: 1e-12, ..Edm::default() }, &weights, &rows(&means, width), &full);
+        let log_density = |x: &Tensor| law.log_density(x, &Times::Same(1e-12), &Cond::NONE).to_vec();
+        let found = NegativeLogLikelihood::under(&x, log_density).unwrap();
+        close(&case, "nats", found.nats, 1e-12);
+        close(&case, "error", found.error, 1e-12);
     }
 }

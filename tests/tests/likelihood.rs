@@ -404,6 +404,20 @@ fn estimates_of_the_log_density_are_unbiased_with_fixed_and_with_fresh_probes() 
 }
 
 #[test]
+fn hutchinsons_estimates_of_the_log_density_are_unbiased_on_every_process() {
+    let n = 400;
+    for sde in SdeConfig::all() {
+        let model = clusters(sde.clone(), 4, 2, 1.0);
+        let row = data(&model, 1);
+        let likelihood = in_steps(Method::Rk4, 12);
+        let exact = run(&likelihood, &model, &row).log_density[0];
+        let random = Likelihood { divergence: Divergence::Hutchinson(Probes::default()), ..likelihood };
+        let (mean, variance, error) = moments(&run(&random, &model, &row.gather(&vec![0; n])).log_density);
+        assert!(((mean - exact) / error).abs() < 4.5 && variance > 1e-6, "{}: {mean} ± {error}, exact {exact}", sde.name());
+    }
+}
+
+#[test]
 fn a_sample_does_not_depend_on_its_batch() {
     let model = clusters(VariancePreserving::default(), 3, 3, 1.0);
     let x = data(&model, 40);

@@ -43,6 +43,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) points: &'a [Point],
     /// A level of `y` to compare with, and its name.
     pub(crate) level: Option<(f64, &'a str)>,
+    /// Whether lines join the points of a series, whose `x` then grows along it.
+    pub(crate) joined: bool,
 }
 
 /// A linear or logarithmic map from values to places.
@@ -73,6 +75,11 @@ impl Scale {
     /// A linear map.
     pub(crate) fn linear(values: std::ops::Range<f64>, from: f64, to: f64) -> Scale {
         Scale { low: values.start, high: values.end, logarithmic: false, from, to }
+    }
+
+    /// A logarithmic map of positive values, of which only the ticks are wanted.
+    pub(crate) fn logarithmic(values: std::ops::Range<f64>) -> Scale {
+        Scale { logarithmic: true, ..Scale::linear(values, 0.0, 1.0) }
     }
 
     pub(crate) fn at(&self, value: f64) -> f64 {
@@ -167,7 +174,7 @@ impl Chart<'_> {
             let mut points: Vec<&Point> = self.points.iter().filter(|p| p.series == number).collect();
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
             let colour = COLOURS[number % COLOURS.len()];
-            if self.x.logarithmic {
+            if self.joined {
                 let path: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x.at(p.x), y.at(p.y))).collect();
                 let _ = write!(
                     svg,
@@ -231,7 +238,7 @@ impl Chart<'_> {
             let at = y.at(level);
             let _ = write!(svg, "<path class=\"level\" d=\"M{left} {at:.1}H{right}\"/>");
             // Where lines of a solver come down to the right, there is room to the left.
-            let (end, anchor) = if self.x.logarithmic { (left + 4.0, "start") } else { (right, "end") };
+            let (end, anchor) = if self.joined { (left + 4.0, "start") } else { (right, "end") };
             let (above, name) = (at - 4.0, escape(name));
             let _ = write!(svg, "<text class=\"note\" x=\"{end}\" y=\"{above:.1}\" text-anchor=\"{anchor}\">{name}</text>");
         }
@@ -269,6 +276,13 @@ mod tests {
     }
 
     #[test]
+    fn a_logarithmic_axis_has_round_ticks_however_short_it_is() {
+        assert_eq!(Scale::logarithmic(0.02..0.9).ticks(), [0.02, 0.05, 0.1, 0.2, 0.5]);
+        let short: Vec<String> = Scale::logarithmic(0.31..0.52).ticks().into_iter().map(short).collect();
+        assert_eq!(short, ["0.35", "0.4", "0.45", "0.5"]);
+    }
+
+    #[test]
     fn wide_intervals_leave_room_to_tell_points_apart() {
         let spread = |y: f64, spread: f64| Point { spread: Some(spread), ..point(y, y) };
         for logarithmic in [false, true] {
@@ -276,7 +290,7 @@ mod tests {
                 let points = [spread(1.0, wide), spread(2.0, 0.1)];
                 let x = Axis { title: "calls", logarithmic: false, upwards: false, share: false };
                 let y = Axis { title: "distance", logarithmic, upwards: false, share: false };
-                let svg = Chart { x, y, points: &points, level: None }.svg();
+                let svg = Chart { x, y, points: &points, level: None, joined: true }.svg();
                 let of = |part: &str| part.split('"').next().unwrap().parse::<f64>().unwrap();
                 let places: Vec<f64> = svg.split("cy=\"").skip(1).map(of).collect();
                 places[0] - places[1]
@@ -290,8 +304,8 @@ mod tests {
         let points = [point(5.0, 1.0), point(10.0, 0.5), point(50.0, 0.7)];
         let x = Axis { title: "calls", logarithmic: true, upwards: false, share: false };
         let y = Axis { title: "distance", logarithmic: false, upwards: false, share: false };
-        let svg = Chart { x, y, points: &points, level: Some((0.2, "data")) }.svg();
-        assert_eq!(svg.matches("<circle").count(), 3);
+        let svg = Chart { x, y, points: &points, level: Some((0.2, "data")), joined: true }.svg();
+        assert_eq!((svg.matches("<circle").count(), svg.matches("<polyline").count()), (3, 1));
         assert!(svg.contains("a &lt; b") && !svg.contains("NaN") && !svg.contains("inf"));
         let front = svg.split("class=\"front\" d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!((front.matches('H').count(), front.matches('V').count()), (1, 1), "the third is beaten: {front}");
@@ -301,7 +315,7 @@ mod tests {
     fn one_point_and_none_have_axes() {
         for points in [vec![], vec![point(5.0, 0.0)]] {
             let axis = |title| Axis { title, logarithmic: true, upwards: true, share: true };
-            let svg = Chart { x: axis("a"), y: axis("b"), points: &points, level: None }.svg();
+            let svg = Chart { x: axis("a"), y: axis("b"), points: &points, level: None, joined: false }.svg();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use fokker_data::{Batch, Dataset, read_npy};
+use fokker_data::sets::Array;
+use fokker_data::{Batch, DataConfig, Dataset};
 use fokker_solve::{Solver, SolverConfig};
 use fokker_tensor::Tensor;
 use fokker_train::evaluation::{
@@ -20,6 +21,7 @@ use crate::progress::{Progress, duration};
 use crate::report::{Report, Shown};
 use crate::rows::{Rows, classes};
 use crate::sample::has_picture;
+use crate::space;
 use crate::table::{likelihoods_json, likelihoods_text, table, to_json};
 
 /// The solvers that are measured besides the run's own where none are named.
@@ -42,9 +44,6 @@ const LEAST: usize = 6;
 
 /// From so many images on it is said that a large network takes its time.
 const SLOW: usize = 1000;
-
-/// The width of a projection where none is given.
-const PROJECTED: usize = 64;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  fokker evaluate runs/moons --out report\n  \
@@ -79,7 +78,7 @@ pub(crate) struct Evaluate {
     /// Training data to look for copies in, the first so many; 0 for none [default: all of a run's, but at most 100,000].
     #[arg(long, value_name = "N")]
     training: Option<usize>,
-    /// Judge these samples too, `[N, ...]` in the data's units: another system's, say.
+    /// Judge these samples too, an .npy or .npz array [N, ...] in the data's units, or images as bytes: another system's, say.
     #[arg(long, value_name = "NPY")]
     samples: Option<PathBuf>,
     /// Start no row once so much time is spent: 90s, 5m, 1h.
@@ -140,7 +139,7 @@ impl Evaluate {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let budget = self.budget.as_deref().map(seconds).transpose()?;
-        let features = features(&self.features)?;
+        let features = space::features(&self.features)?;
         let steps = self.steps()?;
         if self.seeds == 0 || self.seeds > 1000 {
             return Err(Failure::usage(format!("--seeds {}: expected a number from 1 to 1000", self.seeds)));
@@ -239,6 +238,7 @@ impl Evaluate {
     }
 
     fn compared(&self, opened: &Opened, features: Features) -> Result<Compared, Failure> {
+        space::check_width(&self.features, features.width(opened.model.config.sample_shape.iter().product()))?;
         let test = || Rows::of(Some("test".into()));
         let train = || Rows::of(None);
         let (rows, name) = match &self.data {
@@ -417,26 +417,6 @@ impl Evaluate {
     }
 }
 
-/// The features that an option names.
-fn features(text: &str) -> Result<Features, Failure> {
-    if [".safetensors", ".pth", ".pt"].iter().any(|end| text.ends_with(end)) {
-        return Ok(Features::Network(FeatureNetwork::load(text.as_ref())?));
-    }
-    let width = match text.split_once(':') {
-        None if text == "pixels" => return Ok(Features::Pixels),
-        None if text == "projection" => Some(PROJECTED),
-        Some(("projection", width)) => width.parse().ok().filter(|width| (1..=1 << 16).contains(width)),
-        _ => None,
-    };
-    let width = width.ok_or_else(|| {
-        Failure::usage(format!(
-            "--features {text}: expected pixels, projection, projection:WIDTH with a WIDTH from 1 to 65536, or a .safetensors file of \
-             features (see `fokker features --help`)"
-        ))
-    })?;
-    Ok(Features::Projection { width, seed: 0 })
-}
-
 /// A time such as `90s`, `5m` or `1h`, in seconds; a number alone is one of seconds.
 fn seconds(text: &str) -> Result<f64, Failure> {
     let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
@@ -471,12 +451,13 @@ fn ways(opened: &Opened, named: &[String], steps: &[usize]) -> Result<Vec<Way>, 
 }
 
 fn read_samples(path: &Path, opened: &Opened) -> Result<Tensor, Failure> {
-    let (x, shape) = (read_npy(path)?, &opened.model.config.sample_shape);
-    if x.rank() == 0 || x.dim(0) == 0 || x.shape()[1..] != **shape {
-        let message = format!("expected samples of shape {shape:?} with one axis before it, found an array {:?}", x.shape());
+    let set = DataConfig::Array(Array::at(path)).open("".as_ref())?;
+    let (found, expected) = (set.sample_shape(), &opened.model.config.sample_shape);
+    if found != expected {
+        let message = format!("expected an array [N, ...] of samples of shape {expected:?}, found samples of shape {found:?}");
         return Err(Failure::failed(format!("{}: {message}", path.display())));
     }
-    Ok(x)
+    Ok(set.batch(&(0..set.len()).collect::<Vec<_>>())?.x)
 }
 
 /// The first samples, as many as pictures show.

@@ -1,19 +1,19 @@
 //! `fokker features`: train a feature space for metrics of images, take samples there, and compare what came of it.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use fokker_data::sets::Array;
-use fokker_data::{DataConfig, Dataset, atomic_write, read_npy, write_npy};
-use fokker_metrics::{Frechet, Moments, Statistics};
+use fokker_data::{DataConfig, Dataset, atomic_write, write_npy};
+use fokker_metrics::Moments;
 use fokker_nn::Module;
 use fokker_tensor::Tensor;
 use fokker_train::{FeatureNetwork, FeatureTraining, SampleSection, train_features};
 use serde_json::json;
 
+use crate::compare::Compare;
 use crate::failure::Failure;
 use crate::preview::data_config;
 use crate::print;
@@ -40,7 +40,7 @@ enum Command {
     Train(Train),
     /// Write the features of samples or of a data set's images, or their mean and covariance.
     Extract(Extract),
-    /// Print the Fréchet distance of two sets of features: the FID if they are Inception's.
+    /// Print the Fréchet distance of two sets of features (the FID if they are Inception's), or other metrics of them.
     Compare(Compare),
 }
 
@@ -83,22 +83,10 @@ struct Extract {
     /// Number of images, the first of them [default: all, or 10000 of a generated set].
     #[arg(short = 'n', long = "count", value_name = "N")]
     count: Option<std::num::NonZeroUsize>,
-    /// The features, f32 [N, D], as .npy; or as .npz only their mean, covariance and number, in pytorch-fid's format.
+    /// The features, f32 [N, D], as .npy; or as .npz only their mean, covariance and number, in pytorch-fid's format, with the name of the
+    /// network, so that those of two networks are not compared.
     #[arg(long, value_name = "FILE", default_value = "features.npy")]
     out: PathBuf,
-}
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  fokker features compare generated.npz test.npz\n  \
-                        fokker features compare generated.npy fid_stats_cifar10_train.npz --json")]
-struct Compare {
-    /// Features [N, D] (.npy), or statistics that `features extract` or pytorch-fid wrote (.npz).
-    first: PathBuf,
-    /// The other set, of the same network.
-    second: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -180,6 +168,9 @@ impl Extract {
         let started = Instant::now();
         let mut progress = Progress::new("image", 0, count as u64);
         let width = features.width();
+        if summary {
+            Moments::check(width)?;
+        }
         let mut kept = if summary { Kept::Moments(Box::new(Moments::new(width))) } else { Kept::All(Vec::new()) };
         for start in (0..count).step_by(AT_ONCE) {
             let end = (start + AT_ONCE).min(count);
@@ -196,7 +187,8 @@ impl Extract {
             Kept::All(parts) => write_npy(&self.out, &Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0))?,
             Kept::Moments(moments) => {
                 let mut bytes = Cursor::new(Vec::new());
-                moments.statistics()?.write_npz(&mut bytes)?;
+                let name = format!("{}-{}", features.name(), features.id());
+                moments.statistics()?.of_space(name).write_npz(&mut bytes)?;
                 atomic_write(&self.out, |file| file.write_all(bytes.get_ref()))?;
             }
         }
@@ -228,45 +220,6 @@ impl Extract {
             (false, _) => (0, wanted.unwrap_or(usize::MAX).min(set.len())),
         };
         Ok((set, first, count))
-    }
-}
-
-impl Compare {
-    fn run(self) -> Result<(), Failure> {
-        let (first, second) = (statistics(&self.first)?, statistics(&self.second)?);
-        let files = format!("{} and {}", self.first.display(), self.second.display());
-        let distance = Frechet::between(&first, &second).map_err(|e| Failure::failed(format!("{files}: {e}")))?;
-        let width = first.mean().len();
-        if self.json {
-            let value = json!({ "frechet": distance, "features": width, "counts": [first.count(), second.count()] });
-            return print::answer(format_args!("{value:#}"));
-        }
-        print::answer(format_args!("Fréchet distance: {distance:.6}"))?;
-        let count = |s: &Statistics| s.count().map_or("an unknown number".to_owned(), |n| n.to_string());
-        print::say(format_args!("{width} features of {} and {} images", count(&first), count(&second)));
-        if [&first, &second].iter().any(|s| s.count().is_some_and(|n| n <= width as u64)) {
-            print::note("with no more images than features the distance is mostly bias: compare at equal numbers only");
-        }
-        Ok(())
-    }
-}
-
-/// Mean and covariance of the features in a file.
-fn statistics(path: &Path) -> Result<Statistics, Failure> {
-    let failed = |e: &dyn std::fmt::Display| Failure::failed(format!("{}: {e}", path.display()));
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("npz") => {
-            let file = File::open(path).map_err(|e| failed(&format!("cannot read: {e}")))?;
-            Statistics::read_npz(BufReader::new(file)).map_err(|e| failed(&e))
-        }
-        Some("npy") => {
-            let x = read_npy(path)?;
-            if x.rank() != 2 {
-                return Err(failed(&format!("expected features [N, D], found an array {:?}", x.shape())));
-            }
-            Moments::of(&x).and_then(|moments| moments.statistics()).map_err(|e| failed(&e))
-        }
-        _ => Err(Failure::usage(format!("{}: expected features in .npy, or statistics in .npz", path.display()))),
     }
 }
 

@@ -7,7 +7,10 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use fokker_data::atomic_write;
 use fokker_solve::dequantise::bits_per_dimension;
-use fokker_solve::{Bounded, Dequantisation, Divergence, Integrator, Likelihood as Settings, Prior, Probes, VariationalBound};
+use fokker_solve::{
+    Bounded, Control, Dequantisation, Divergence, Integrator, Law, Likelihood as Settings, Method, Prior, Probes,
+    VariationalBound,
+};
 use fokker_train::{Interval, Repeated, Scores, Scoring, bound};
 use serde_json::json;
 
@@ -30,9 +33,23 @@ pub(crate) struct Likelihood {
     /// How the trace of the model's Jacobian is computed: exactly (one product for each dimension), or by random probes.
     #[arg(long, value_enum, default_value = "exact")]
     divergence: Trace,
-    /// Random probes for each sample, the same for its whole path.
-    #[arg(long, value_name = "K", default_value_t = 1)]
-    probes: usize,
+    /// Random probes for each sample, the same for its whole path [default: 1]. Independent ones: of a pair z, -z the second would say
+    /// nothing, as a quadratic form is the same at both.
+    #[arg(long, value_name = "K")]
+    probes: Option<usize>,
+    /// What probes are drawn from: random signs, or normal numbers, whose estimates spread more [default: rademacher].
+    #[arg(long, value_enum)]
+    law: Option<ProbeLaw>,
+    /// Draw new probes for each evaluation, which average over the path. With --steps: control of the error needs a smooth path.
+    #[arg(long, requires = "steps")]
+    fresh: bool,
+    /// How the ODE is solved: by Adams' methods, whose steps and orders the tolerance leads, one evaluation each; by dopri5 or tsit5, at a
+    /// tolerance ten to fifty times as large; with --steps by any Runge-Kutta method [default: adams, with --steps rk4].
+    #[arg(long, value_enum)]
+    solver: Option<Solver>,
+    /// Take so many steps instead of controlling their error: equal ones of ln tan(θ/2) with tan θ = σ/α, near the data those of ln σ.
+    #[arg(long, value_name = "N", conflicts_with_all = ["rtol", "atol"])]
+    steps: Option<usize>,
     /// Relative tolerance of a step.
     #[arg(long, value_name = "R", default_value_t = 1e-6)]
     rtol: f64,
@@ -55,8 +72,8 @@ pub(crate) struct Likelihood {
     /// Evaluations of the bound for each sample [default: 64 in continuous time, all of a chain].
     #[arg(long, value_name = "N", requires = "bound")]
     bound_times: Option<usize>,
-    /// Draw the density of a model of points in the plane, beside the data, and sum it up; at a tolerance of 1e-4, or yours if it is
-    /// larger.
+    /// Draw the density of a model of points in the plane, beside the data, and sum it up; with the exact trace, at a tolerance of 1e-4, or yours
+    /// if it is larger.
     #[arg(long, value_name = "PNG")]
     density: Option<PathBuf>,
     /// The density's grid: so many values in a row and in a column.
@@ -79,6 +96,42 @@ enum Trace {
     Hutchinson,
     #[value(name = "hutch++")]
     HutchPlusPlus,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProbeLaw {
+    Rademacher,
+    Gaussian,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Solver {
+    Adams,
+    Dopri5,
+    Tsit5,
+    Euler,
+    Midpoint,
+    Heun,
+    Ralston,
+    Rk3,
+    Rk4,
+}
+
+impl Solver {
+    /// Of Runge and Kutta, if it is theirs.
+    fn method(self) -> Option<Method> {
+        match self {
+            Solver::Adams => None,
+            Solver::Dopri5 => Some(Method::Dopri5),
+            Solver::Tsit5 => Some(Method::Tsit5),
+            Solver::Euler => Some(Method::Euler),
+            Solver::Midpoint => Some(Method::Midpoint),
+            Solver::Heun => Some(Method::Heun),
+            Solver::Ralston => Some(Method::Ralston),
+            Solver::Rk3 => Some(Method::Rk3),
+            Solver::Rk4 => Some(Method::Rk4),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,7 +160,7 @@ impl Likelihood {
             return Err(Failure::usage(format!("--dtype bf16: {reason}")));
         }
         let mut opened = self.which.open(self.rows.count)?;
-        let settings = self.settings();
+        let settings = self.settings()?;
         settings.check()?;
         let bounding = self.bounding();
         bounding.as_ref().map_or(Ok(()), VariationalBound::check)?;
@@ -125,6 +178,7 @@ impl Likelihood {
                 "the exact trace takes {dimensions} products for each evaluation; --divergence hutchinson takes one for each probe"
             ));
         }
+        self.note_needless_probes(&settings.divergence, dimensions);
 
         let started = Instant::now();
         let scoring = Scoring { likelihood: settings, dequantisation: cells };
@@ -157,16 +211,54 @@ impl Likelihood {
         if self.json { print::answer(format_args!("{:#}", found.json())) } else { self.answer(&found) }
     }
 
-    fn settings(&self) -> Settings {
-        let probes = Probes { count: self.probes, ..Probes::default() };
+    fn settings(&self) -> Result<Settings, Failure> {
+        let law = match self.law {
+            Some(ProbeLaw::Gaussian) => Law::Gaussian,
+            Some(ProbeLaw::Rademacher) | None => Law::Rademacher,
+        };
+        let probes = Probes { count: self.probes.unwrap_or(1), law, fresh: self.fresh };
         let divergence = match self.divergence {
+            Trace::Exact if self.probes.is_some() || self.law.is_some() || self.fresh => {
+                let why =
+                    "expected hutchinson or hutch++ with --probes, --law or --fresh, as the exact trace has no random probes";
+                return Err(Failure::usage(format!("--divergence exact: {why}")));
+            }
             Trace::Exact => Divergence::Exact,
             Trace::Hutchinson => Divergence::Hutchinson(probes),
             Trace::HutchPlusPlus => Divergence::HutchPlusPlus(probes),
         };
-        let integrator = Integrator::with_tolerances(self.rtol, self.atol);
+        let integrator = self.integrator()?;
         let prior = if self.noise_prior { Prior::Noise } else { Prior::Matched };
-        Settings { divergence, integrator, prior, ..Settings::default() }
+        Ok(Settings { divergence, integrator, prior, ..Settings::default() })
+    }
+
+    fn integrator(&self) -> Result<Integrator, Failure> {
+        let (rtol, atol) = (self.rtol, self.atol);
+        Ok(match (self.solver.map(Solver::method), self.steps) {
+            (None | Some(None), None) => Integrator::with_tolerances(rtol, atol),
+            (Some(Some(method)), None) => Integrator::Adaptive { method, control: Control { rtol, atol, ..Control::default() } },
+            (None, Some(steps)) => Integrator::Fixed { method: Method::default(), steps },
+            (Some(Some(method)), Some(steps)) => Integrator::Fixed { method, steps },
+            (Some(None), Some(_)) => {
+                return Err(Failure::usage(
+                    "--solver adams: finds its own steps; leave out --steps, or take rk4 or another method",
+                ));
+            }
+        })
+    }
+
+    /// Says so where random probes cost what the exact trace would.
+    fn note_needless_probes(&self, divergence: &Divergence, dimensions: usize) {
+        let products = match divergence {
+            Divergence::Exact => return,
+            Divergence::Hutchinson(probes) => probes.count,
+            Divergence::HutchPlusPlus(probes) => 3 * probes.count,
+        };
+        if products >= dimensions {
+            print::note(format_args!(
+                "these probes take {products} products for each evaluation; --divergence exact takes {dimensions} and has no error"
+            ));
+        }
     }
 
     fn bounding(&self) -> Option<VariationalBound> {
@@ -205,8 +297,8 @@ impl Likelihood {
         let of = if n > 1 { format!("mean of {n} samples and its 95 % interval") } else { "1 sample".to_owned() };
         let interval = found.interval(&found.scores.values);
         let (score, other) = match found.cells {
-            Some(_) => ("bits per dimension", format!("{:.3} nats", interval.mean)),
-            None => ("log-density", format!("{:.4} nats per dimension", interval.mean / found.dimensions as f64)),
+            Some(_) => ("bits per dimension", format!("{} nats", number(interval.mean, 3))),
+            None => ("log-density", format!("{} nats per dimension", number(interval.mean / found.dimensions as f64, 4))),
         };
         print::answer(format_args!("{score}: {}, {of}; {other}", found.text(&interval)))?;
         if let Some(cells) = found.cells {
@@ -264,14 +356,14 @@ impl Found {
 
     /// Nats of log-probability in the units of the answer, with as many digits as small numbers need.
     fn short(&self, nats: f64) -> String {
-        let (number, unit) = self.bits().map_or((nats, "nats"), |factor| (nats * factor, "bits/dim"));
-        if number.abs() < 1e-3 && number != 0.0 { format!("{number:.1e} {unit}") } else { format!("{number:.4} {unit}") }
+        let (value, unit) = self.bits().map_or((nats, "nats"), |factor| (nats * factor, "bits/dim"));
+        if value.abs() < 1e-3 && value != 0.0 { format!("{value:.1e} {unit}") } else { format!("{} {unit}", number(value, 4)) }
     }
 
     fn text(&self, interval: &Interval) -> String {
         let (interval, unit) = self.bits().map_or((*interval, "nats"), |factor| (interval.scaled(factor), "bits/dim"));
-        let spread = interval.half_width.map_or_else(String::new, |width| format!(" ± {width:.4}"));
-        format!("{:.4}{spread} {unit}", interval.mean)
+        let spread = interval.half_width.map_or_else(String::new, |width| format!(" ± {}", number(width, 4)));
+        format!("{}{spread} {unit}", number(interval.mean, 4))
     }
 
     /// What the interval is made of.
@@ -343,6 +435,11 @@ impl Found {
         }
         value
     }
+}
+
+/// With so many digits after the point; of data far from what a model knows as a power of ten, not as sixty digits.
+fn number(value: f64, digits: usize) -> String {
+    if value.abs() < 1e7 { format!("{value:.digits$}") } else { format!("{value:.digits$e}") }
 }
 
 fn expect_extension(option: &str, path: Option<&Path>, extension: &str) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use fokker_data::DataConfig;
+use fokker_metrics::MetricConfig;
 use fokker_models::NetworkConfig;
 use fokker_sde::SdeConfig;
 use fokker_solve::{SolverConfig, SolverInfo, Spacing};
@@ -26,6 +27,8 @@ enum What {
     Solvers,
     /// Time grids.
     Grids,
+    /// Metrics of two sets of vectors.
+    Metrics,
 }
 
 #[derive(Args)]
@@ -64,6 +67,7 @@ impl List {
             What::Networks => NetworkConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
             What::Datasets => DataConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
             What::Sdes => SdeConfig::all().iter().map(|s| row(fokker_sde::Sde::name(s), s.about())).collect(),
+            What::Metrics => MetricConfig::KINDS.iter().map(|(kind, about)| row(kind, about)).collect(),
             What::Grids => Spacing::all().iter().map(|g| row(g.name(), g.about())).collect(),
             What::Solvers => unreachable!("printed above"),
         };

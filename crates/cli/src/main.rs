@@ -1,6 +1,7 @@
 //! `fokker`: train score-based generative models on your data and sample from them.
 
 mod chart;
+mod compare;
 mod completions;
 mod density;
 mod encode;
@@ -23,6 +24,7 @@ mod recipes;
 mod report;
 mod rows;
 mod sample;
+mod space;
 mod table;
 mod train;
 
@@ -69,7 +71,7 @@ enum Command {
     Features(features::Features),
     /// Draw a picture of a data set.
     Preview(preview::Preview),
-    /// List recipes, data sets, processes, networks, solvers or time grids.
+    /// List recipes, data sets, processes, networks, solvers, time grids or metrics.
     List(list::List),
     /// Describe a run, a model's file or a file of features: configuration, progress, parameters.
     Inspect(inspect::Inspect),

@@ -7,6 +7,7 @@ use fokker_train::{Record, RunDirectory};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use crate::chart::{Scale, short};
 use crate::failure::Failure;
 
 const SIZE: (u32, u32) = (960, 540);
@@ -77,12 +78,15 @@ fn draw<B: DrawingBackend>(
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     area.fill(&WHITE)?;
     let last = records.last().map_or(1.0, |r| r.step as f64);
+    let losses = vertical(records);
+    // Losses often stay within a decade, where the plot's own ticks would be none.
+    let ticks = Scale::logarithmic(losses.clone()).ticks();
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{name}: training loss"), (FONT, 24))
         .margin(18)
         .x_label_area_size(48)
         .y_label_area_size(72)
-        .build_cartesian_2d(0.0..last, vertical(records).log_scale())?;
+        .build_cartesian_2d(0.0..last, losses.log_scale().with_key_points(ticks))?;
     chart
         .configure_mesh()
         .light_line_style(BLACK.mix(0.04))
@@ -92,10 +96,27 @@ fn draw<B: DrawingBackend>(
         .label_style((FONT, 15))
         .axis_desc_style((FONT, 17))
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| if *y < 0.01 { format!("{y:.1e}") } else { format!("{y:.3}") })
+        .y_label_formatter(&|y| short(*y))
         .draw()?;
     let raw = records.iter().map(|r| (r.step as f64, r.loss));
     chart.draw_series(LineSeries::new(raw, RGBColor(31, 119, 180).mix(0.3)))?;
     chart.draw_series(LineSeries::new(smooth(records), RGBColor(31, 119, 180).stroke_width(2)))?;
     area.present()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_within_a_decade_have_numbers_beside_them() {
+        let record = |step: u64| {
+            let (loss, gradient_norm, learning_rate, seconds) = (0.5 - 0.001 * step as f64, 1.0, 1e-3, 1.0);
+            Record { step, images: step, loss, gradient_norm, learning_rate, seconds }
+        };
+        let svg = loss_svg("name", &(1..100).map(record).collect::<Vec<_>>()).unwrap();
+        for tick in ["0.4", "0.45", "0.5"] {
+            assert!(svg.contains(&format!("\n{tick}\n")), "{tick} in {svg}");
+        }
+    }
 }

@@ -128,13 +128,13 @@ impl Report<'_> {
         );
         for column in &columns {
             let arrow = match column.better {
-                Better::Lower => " ↓",
-                Better::Higher => " ↑",
+                Better::Lower => "<br>↓",
+                Better::Higher => "<br>↑",
                 Better::Data => "",
             };
             let _ = write!(text, "<th title=\"{}\">{}{arrow}</th>", escape(column.about), column.title);
         }
-        text += "<th>samples/s ↑</th><th>latency ↓</th><th>memory ↓</th></tr></thead><tbody>\n";
+        text += "<th>samples/s<br>↑</th><th>latency<br>↓</th><th>memory<br>↓</th></tr></thead><tbody>\n";
         for shown in self.rows {
             let row = &shown.row;
             let class = match (row.steps, shown.optimal) {
@@ -187,16 +187,21 @@ impl Report<'_> {
         format!("{swatch}{}", escape(&row.name))
     }
 
+    /// The first row of each solver, in the order of the table.
+    fn solvers(&self) -> Vec<&Row> {
+        let mut first: Vec<&Row> = Vec::new();
+        for Shown { row, .. } in self.rows.iter().filter(|shown| shown.row.steps.is_some()) {
+            if first.iter().all(|other| other.name != row.name) {
+                first.push(row);
+            }
+        }
+        first
+    }
+
     /// The number of the row's solver among those of the table.
     fn series(&self, row: &Row) -> Option<usize> {
         row.steps?;
-        let mut names: Vec<&str> = Vec::new();
-        for shown in self.rows.iter().filter(|shown| shown.row.steps.is_some()) {
-            if !names.contains(&shown.row.name.as_str()) {
-                names.push(&shown.row.name);
-            }
-        }
-        names.iter().position(|name| *name == row.name)
+        self.solvers().iter().position(|first| first.name == row.name)
     }
 
     /// The column that stands for quality.
@@ -215,19 +220,21 @@ impl Report<'_> {
         let calls = |row: &Row| row.nfe.map(|n| n as f64);
         let of = |name: &'static str| move |row: &Row| row.score(name).map(|i| i.mean);
         let charts = [
-            ("Quality against speed", nfe(), distance(), self.points(&calls, quality.name), level(quality.name)),
-            ("Coverage against speed", nfe(), coverage(), self.points(&calls, "coverage"), level("coverage")),
+            ("Quality against speed", nfe(), distance(), self.points(&calls, quality.name), level(quality.name), true),
+            ("Coverage against speed", nfe(), coverage(), self.points(&calls, "coverage"), level("coverage"), true),
             (
                 "Coverage against quality",
-                Axis { logarithmic: false, ..distance() },
+                distance(),
                 coverage(),
                 self.points(&of(quality.name), "coverage"),
                 level("coverage"),
+                false,
             ),
         ];
-        let mut text = String::from("<div class=\"charts\">");
-        for (title, x, y, points, level) in charts {
-            let svg = Chart { x, y, points: &points, level }.svg();
+        let legend: String = self.solvers().into_iter().map(|row| format!("<span>{}</span>", self.label(row))).collect();
+        let mut text = format!("<p class=\"legend\">{legend}</p><div class=\"charts\">");
+        for (title, x, y, points, level, joined) in charts {
+            let svg = Chart { x, y, points: &points, level, joined }.svg();
             let _ = write!(text, "<figure>{svg}<figcaption>{title}</figcaption></figure>");
         }
         text + "</div><p class=\"note\">One point for each row, in its solver's colour and shape; filled if the row is Pareto-optimal in all three \
@@ -423,7 +430,7 @@ impl Report<'_> {
             BASE64.encode(svg.as_bytes()),
             last.step,
             config.train.steps,
-            last.images,
+            thousands(last.images as usize),
             duration(last.seconds)
         ))
     }

@@ -72,6 +72,30 @@ pub enum MetricError {
         /// What the metric needs.
         expected: String,
     },
+    /// The covariance of so many features would take more memory than any metric is to take.
+    #[error(
+        "{width} features have a covariance of {width} × {width} numbers, some {:.0} GiB with what is made of it, expected at most {most} \
+         features: those of a network, or of a random projection",
+        gib(*width)
+    )]
+    TooWide {
+        /// Numbers of a vector.
+        width: usize,
+        /// The most that there may be.
+        most: usize,
+    },
+    /// The sets are features of two networks, as far as is known.
+    #[error("the {first} set has features of {first_space}, the {second} set of {second_space}: they do not compare")]
+    Spaces {
+        /// One set.
+        first: &'static str,
+        /// What its features are called.
+        first_space: String,
+        /// The other set.
+        second: &'static str,
+        /// What the other's are called.
+        second_space: String,
+    },
     /// A configuration value is out of its range.
     #[error("{field} is {found}, expected {expected}")]
     Config {
@@ -95,6 +119,11 @@ pub enum MetricError {
     /// A file of statistics cannot be read or written.
     #[error("statistics: {0}")]
     Io(#[from] io::Error),
+}
+
+/// What a Fréchet distance of so many features takes: `40 D²` bytes.
+fn gib(width: usize) -> f64 {
+    40.0 * (width as f64).powi(2) / f64::from(1 << 30)
 }
 
 impl MetricError {

@@ -6,12 +6,13 @@
 //!
 //! (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances", eqs. 2.1): batches are centred
 //! on their own means, so nothing is lost to large means. Files are pytorch-fid's: an `.npz` with `mu` `[D]` and `sigma` `[D, D]`, beside
-//! which `n`, the number of samples, is kept so that they can be merged again.
+//! which are kept `n`, the number of samples, so that they can be merged again, and `space`, the name of the features in ASCII, so that those of two
+//! networks are not compared.
 
 use std::io::{Read, Seek, Write};
 
 use fokker_tensor::Tensor;
-use ndarray::{Array0, ArrayView1, ArrayView2};
+use ndarray::{Array0, Array1, ArrayView1, ArrayView2};
 use ndarray_npy::{NpzReader, NpzWriter, ReadNpzError, WriteNpzError};
 
 use crate::error::MetricError;
@@ -30,17 +31,26 @@ pub struct Moments {
 const CHUNK: usize = 1024;
 
 impl Moments {
+    /// The most numbers of a vector: so many have a Fréchet distance within 4 GiB (`40 D²` bytes), in `5 D³` operations.
+    pub const MOST: usize = 10_000;
+
     /// Of no vectors of this width yet.
+    ///
+    /// # Panics
+    /// If the width is above [`MOST`](Self::MOST).
+    #[track_caller]
     pub fn new(width: usize) -> Moments {
+        assert!(width <= Self::MOST, "moments of {width} numbers, of at most {}", Self::MOST);
         Moments { n: 0, mean: vec![0.0; width], scatter: vec![0.0; width * width] }
     }
 
     /// Of one set `[N, ...]`.
     ///
     /// # Errors
-    /// As [`add`](Self::add).
+    /// As [`add`](Self::add), and when the vectors have more than [`MOST`](Self::MOST) numbers.
     pub fn of(x: &Tensor) -> Result<Moments, MetricError> {
         let width = if x.rank() < 2 || x.is_empty() { 1 } else { x.len() / x.dim(0) };
+        Moments::check(width)?;
         let mut moments = Moments::new(width);
         moments.add(x)?;
         Ok(moments)
@@ -55,6 +65,14 @@ impl Moments {
         self.fits(x.width(), "added")?;
         self.add_vectors(&x);
         Ok(())
+    }
+
+    /// Whether vectors of so many numbers have moments.
+    ///
+    /// # Errors
+    /// When they have more than [`MOST`](Self::MOST).
+    pub fn check(width: usize) -> Result<(), MetricError> {
+        if width > Self::MOST { Err(MetricError::TooWide { width, most: Self::MOST }) } else { Ok(()) }
     }
 
     /// How many there were.
@@ -125,16 +143,17 @@ impl Moments {
         }
         let scale = 1.0 / (self.n - 1) as f64;
         let covariance = self.scatter.iter().map(|c| c * scale).collect();
-        Ok(Statistics { mean: self.mean.clone(), covariance, count: Some(self.n) })
+        Ok(Statistics { mean: self.mean.clone(), covariance, count: Some(self.n), space: None })
     }
 }
 
-/// A mean `[D]` and a covariance `[D, D]` (divided by `n − 1`), with the number of samples where it is known.
+/// A mean `[D]` and a covariance `[D, D]` (divided by `n − 1`), with the number of samples and the name of the features where they are known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     mean: Vec<f64>,
     covariance: Vec<f64>,
     count: Option<u64>,
+    space: Option<String>,
 }
 
 impl Statistics {
@@ -162,7 +181,13 @@ impl Statistics {
                 }
             }
         }
-        Ok(Statistics { mean, covariance, count })
+        Ok(Statistics { mean, covariance, count, space: None })
+    }
+
+    /// The same, known to be of the features of this name, such as a network's with a hash of its weights.
+    #[must_use]
+    pub fn of_space(self, name: impl Into<String>) -> Statistics {
+        Statistics { space: Some(name.into()), ..self }
     }
 
     /// The mean, `[D]`.
@@ -180,11 +205,17 @@ impl Statistics {
         self.count
     }
 
+    /// The name of the features, where it is known.
+    pub fn space(&self) -> Option<&str> {
+        self.space.as_deref()
+    }
+
     /// Moments that more vectors can be added to or merged into.
     ///
     /// # Errors
-    /// When the number of samples is not known: files of other tools do not say.
+    /// When the number of samples is not known (files of other tools do not say), or there are more numbers than [`Moments::MOST`].
     pub fn moments(&self) -> Result<Moments, MetricError> {
+        Moments::check(self.mean.len())?;
         let Some(n) = self.count.filter(|&n| n >= 2) else {
             let found = self.count.map_or("missing".to_owned(), |n| n.to_string());
             let expected = "the number of samples, without which statistics cannot be merged".into();
@@ -194,7 +225,7 @@ impl Statistics {
         Ok(Moments { n, mean: self.mean.clone(), scatter })
     }
 
-    /// Writes pytorch-fid's `.npz`: `mu`, `sigma`, and `n` where known.
+    /// Writes pytorch-fid's `.npz`: `mu`, `sigma`, and `n` and `space` where known.
     ///
     /// # Errors
     /// When the writer fails.
@@ -208,11 +239,14 @@ impl Statistics {
         if let Some(n) = self.count {
             npz.add_array("n", &ndarray::arr0(n as i64)).map_err(failed)?;
         }
+        if let Some(space) = &self.space {
+            npz.add_array("space", &ArrayView1::from(space.as_bytes())).map_err(failed)?;
+        }
         npz.finish().map_err(failed)?;
         Ok(())
     }
 
-    /// Reads pytorch-fid's `.npz`: `mu` `[D]`, `sigma` `[D, D]`, `float64` or `float32`, and `n` if it is there.
+    /// Reads pytorch-fid's `.npz`: `mu` `[D]`, `sigma` `[D, D]`, `float64` or `float32`, and `n` and `space` if they are there.
     ///
     /// # Errors
     /// When the file is no such archive, an array is missing or of another shape or type, or as [`new`](Self::new).
@@ -229,11 +263,16 @@ impl Statistics {
             return Err(MetricError::Format { field: "sigma", found, expected: "[D, D] beside mu of [D]".into() });
         }
         let names = npz.names().map_err(|error| MetricError::Io(std::io::Error::other(error)))?;
-        let count = names.iter().any(|name| name == "n").then(|| npz.by_name("n"));
+        let has = |array: &str| names.iter().any(|name| name == array);
+        let count = has("n").then(|| npz.by_name("n"));
         let count = count.transpose().map_err(|error| wrong("n", &error, "one int64"))?;
         let count = count.map(|n: Array0<i64>| u64::try_from(n.into_scalar()));
         let count = count.transpose().map_err(|error| wrong("n", &error, "a number of samples"))?;
-        Statistics::new(mean, sigma.iter().copied().collect(), count)
+        let space = has("space").then(|| npz.by_name("space"));
+        let space = space.transpose().map_err(|error| wrong("space", &error, "a name in uint8"))?;
+        let space = space.map(|bytes: Array1<u8>| String::from_utf8(bytes.to_vec()));
+        let space = space.transpose().map_err(|error| wrong("space", &error, "a name in ASCII"))?;
+        Ok(Statistics { space, ..Statistics::new(mean, sigma.iter().copied().collect(), count)? })
     }
 }
 
@@ -261,7 +300,7 @@ fn floats<R: Read + Seek>(
 mod tests {
     use super::*;
     use crate::pairs::tests::normal;
-    use ndarray::{Array1, Array2};
+    use ndarray::Array2;
     use std::io::Cursor;
 
     fn close(a: &[f64], b: &[f64], tolerance: f64) {
@@ -294,11 +333,17 @@ mod tests {
     fn files_come_back_as_they_were_and_can_be_merged() {
         let (x, y) = (normal(50, 3, 1), normal(70, 3, 2));
         let statistics = Moments::of(&x).unwrap().statistics().unwrap();
-        let mut file = Cursor::new(Vec::new());
-        statistics.write_npz(&mut file).unwrap();
-        file.set_position(0);
-        let read = Statistics::read_npz(&mut file).unwrap();
+        let again = |statistics: &Statistics| {
+            let mut file = Cursor::new(Vec::new());
+            statistics.write_npz(&mut file).unwrap();
+            file.set_position(0);
+            Statistics::read_npz(&mut file).unwrap()
+        };
+        let read = again(&statistics);
         assert_eq!(read, statistics);
+        let named = statistics.clone().of_space("network-1");
+        assert_eq!((again(&named).space(), read.space()), (Some("network-1"), None));
+        assert_eq!(again(&named), named);
         let mut moments = read.moments().unwrap();
         moments.add(&y).unwrap();
         let whole = Moments::of(&Tensor::concat(&[&x, &y], 0)).unwrap().statistics().unwrap();
@@ -325,5 +370,19 @@ mod tests {
         let unknown = Statistics::read_npz(Cursor::new(file(&mu, Some(&Array2::eye(2))))).unwrap();
         assert!(unknown.moments().unwrap_err().to_string().starts_with("statistics: n is missing"));
         assert!(Moments::of(&normal(1, 2, 1)).unwrap().statistics().is_err());
+    }
+
+    #[test]
+    fn covariances_that_no_memory_holds_are_refused_with_their_size() {
+        let error = Moments::of(&Tensor::zeros(&[2, 256, 256, 3], fokker_tensor::Dtype::F32)).unwrap_err().to_string();
+        assert!(error.starts_with("196608 features have a covariance of 196608 × 196608 numbers, some 1440 GiB"), "{error}");
+        assert!(error.contains("at most 10000 features"), "{error}");
+        assert!(Moments::check(Moments::MOST).is_ok());
+    }
+
+    #[test]
+    #[should_panic(expected = "moments of 10001 numbers, of at most 10000")]
+    fn a_width_beyond_the_most_is_a_mistake() {
+        Moments::new(10_001);
     }
 }

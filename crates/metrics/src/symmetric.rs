@@ -127,9 +127,16 @@ fn qr(d: &mut [f64], e: &mut [f64]) {
 
 /// `L` `[n, rank]` with `S ≈ L Lᵀ` for a symmetric positive semi-definite `S` `[n, n]`. Pivots below `n ε max S_ii` count as 0.
 ///
+/// `ε` is that of `f64`. A singular matrix whose numbers were rounded to `f32` on their way is not positive semi-definite to that precision:
+/// rounding makes some of its zero eigenvalues negative. Where that shows, `ε` is that of `f32`, for which the rest is rounding.
+///
 /// # Errors
-/// The most negative pivot, where `S` is not positive semi-definite: below `−√ε max S_ii`.
+/// The most negative pivot, where `S` is not positive semi-definite in either precision: below `−√ε max S_ii`.
 pub(crate) fn factor(s: &[f64], n: usize) -> Result<Tensor, f64> {
+    factor_to(s, n, f64::EPSILON).or_else(|_| factor_to(s, n, f64::from(f32::EPSILON)))
+}
+
+fn factor_to(s: &[f64], n: usize, epsilon: f64) -> Result<Tensor, f64> {
     assert_eq!(s.len(), n * n, "a square matrix");
     let mut left: Vec<f64> = (0..n).map(|i| s[i * n + i]).collect();
     let most = left.iter().fold(0.0, |m: f64, &d| m.max(d));
@@ -139,7 +146,7 @@ pub(crate) fn factor(s: &[f64], n: usize) -> Result<Tensor, f64> {
     while rank < n {
         let best = (0..n).filter(|&i| !done[i]).max_by(|&a, &b| left[a].total_cmp(&left[b]).then(b.cmp(&a)));
         let pivot = best.expect("a row that is left");
-        if left[pivot] <= n as f64 * f64::EPSILON * most {
+        if left[pivot] <= n as f64 * epsilon * most {
             break;
         }
         done[pivot] = true;
@@ -159,7 +166,7 @@ pub(crate) fn factor(s: &[f64], n: usize) -> Result<Tensor, f64> {
         rank += 1;
     }
     let least = (0..n).filter(|&i| !done[i]).map(|i| left[i]).fold(0.0, f64::min);
-    if least < -f64::EPSILON.sqrt() * most {
+    if least < -epsilon.sqrt() * most {
         return Err(least);
     }
     let kept: Vec<f64> = l.chunks_exact(n).flat_map(|row| row[..rank].iter().copied()).collect();
@@ -228,6 +235,23 @@ mod tests {
         assert_eq!(factor(&[0.0; 9], 3).unwrap().shape(), [3, 0]);
         let least = factor(&[1.0, 2.0, 2.0, 1.0], 2).unwrap_err();
         assert!((least + 3.0).abs() < 1e-12, "{least}");
+    }
+
+    #[test]
+    fn a_singular_matrix_that_was_rounded_to_single_precision_has_the_rank_that_it_had() {
+        let (n, rank) = (90, 37);
+        let x = normal(n, rank, 3);
+        let s = x.matmul_nt(&x).to_vec::<f64>();
+        let rounded: Vec<f64> = s.iter().map(|&v| f64::from(v as f32)).collect();
+        assert!(factor_to(&rounded, n, f64::EPSILON).is_err());
+        let l = factor(&rounded, n).unwrap();
+        assert_eq!(l.shape(), [n, rank]);
+        let most = s.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        close(l.matmul_nt(&l).as_slice(), &s, 2e-6 * most);
+        // What is no rounding is no covariance in either precision.
+        let mut bad = rounded;
+        bad[0] -= 0.1 * most;
+        assert!(factor(&bad, n).unwrap_err() < -1e-2);
     }
 
     #[test]

@@ -192,6 +192,24 @@ fn images_are_judged_by_kernel_distance_and_shown_beside_their_nearest_training_
     // Glyphs are bytes: an image has bits.
     assert_eq!((&found["likelihoods"][0]["unit"], &found["likelihoods"][0]["samples"]), (&"bits/dim".into(), &2.into()));
 
+    // Images of another system, as bytes: judged as the numbers that they are for a network.
+    let bytes: Vec<u8> = (0..12 * 784u32).map(|i| (i * 37 % 251) as u8).collect();
+    let numbers = bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect::<Vec<f32>>();
+    write_npy(place.path("numbers.npy"), &Tensor::from_vec(&[12, 28, 28, 1], numbers)).unwrap();
+    let mut header = "{'descr': '|u1', 'fortran_order': False, 'shape': (12, 28, 28), }".to_owned();
+    header.push_str(&" ".repeat(117 - header.len()));
+    header.push('\n');
+    let file = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes(), &bytes].concat();
+    place.write("bytes.npy", file);
+    let scores = |name: &str| {
+        let args =
+            [&["evaluate", "run", "--guidance", "2"][..], &base[..8], &["--training", "0", "--json", "--samples", name]].concat();
+        let found: Value = serde_json::from_str(&place.succeed(&args)).unwrap();
+        assert_eq!(found["rows"][1]["name"], name);
+        found["rows"][1]["scores"].clone()
+    };
+    assert_eq!(scores("bytes.npy"), scores("numbers.npy"));
+
     // In a learned space, whose name is the hash of its file.
     place.succeed(&["features", "train", "glyphs", "--steps", "1", "--out", "f.safetensors"]);
     let learned = ["evaluate", "run", "--solvers", "ddim", "--steps", "2", "-n", "12", "--seeds", "1", "--json", "--features"];
@@ -216,6 +234,7 @@ fn what_cannot_be_judged_is_refused_with_a_reason() {
     let mut values = Noise::new(0, 1).normal(&[60, 2], 0, 0, Dtype::F32).to_vec::<f32>();
     values[7] = f32::NAN;
     write("nan.npy", &Tensor::from_vec(&[60, 2], values));
+    write("empty.npy", &Tensor::zeros(&[0, 2], Dtype::F32));
     place.write("file", "not a folder");
     for (more, code, parts) in [
         (&["--solvers", "euler,magic"][..], 2, &["--solvers magic", "heun"][..]),
@@ -229,8 +248,10 @@ fn what_cannot_be_judged_is_refused_with_a_reason() {
         (&["--out", "file"], 2, &["--out file", "folder"]),
         (&["--set", "grid.t_max=1e9"], 2, &["t_max"]),
         (&["--samples", "few.npy"], 1, &["few.npy", "3 rows", "at least 4", "neighbours"]),
-        (&["--samples", "wide.npy"], 1, &["wide.npy", "[2]", "[60, 3]"]),
-        (&["--samples", "nan.npy"], 1, &["nan.npy", "NaN", "row 3, column 1"]),
+        (&["--samples", "wide.npy"], 1, &["wide.npy", "[2]", "[3]"]),
+        (&["--samples", "nan.npy"], 1, &["nan.npy", "NaN", "row 3 (value 1 of 2)"]),
+        (&["--samples", "empty.npy"], 1, &["empty.npy", "empty", "at least one sample"]),
+        (&["--features", "projection:20000"], 2, &["projection:20000", "some 15 GiB", "at most 10000", "projection:1024"]),
         (&["--samples", "missing.npy"], 1, &["missing.npy"]),
         (&["--data", "few.npy"], 1, &["few.npy", "3 rows", "at least 6"]),
         (&["--data", "wide.npy"], 1, &["[2]", "[3]"]),

@@ -123,6 +123,29 @@ fn weights_of_others_are_described_used_and_compared() {
     let distance = |value: &Value| value["frechet"].as_f64().unwrap();
     // Of fewer images than features, some 1e-6 of the trace are lost.
     assert!(distance(&same) < 1e-4 * distance(&other) && distance(&other) > 0.0, "{same} {other}");
+    // Other metrics of the same sets.
+    let metrics = |a: &str, b: &str, names: &str| -> Value {
+        serde_json::from_str(&place.succeed(&["features", "compare", a, b, "--metrics", names, "--json"])).unwrap()
+    };
+    let same = metrics("a.npy", "a.npy", "precision-recall,vendi");
+    assert_eq!((&same["counts"], same["metrics"].as_array().unwrap().len()), (&serde_json::json!([20, 20]), 2));
+    assert_eq!(
+        same["metrics"][0]["scores"],
+        serde_json::json!([{"name": "precision", "value": 1.0}, {"name": "recall", "value": 1.0}])
+    );
+    let all = metrics("a.npy", "a.npy", "all");
+    let kinds: Vec<&str> = all["metrics"].as_array().unwrap().iter().map(|m| m["kind"].as_str().unwrap()).collect();
+    assert!(kinds.len() == 15 && kinds.contains(&"mmd") && kinds.contains(&"network-test"), "{kinds:?}");
+    let said = place.succeed(&["features", "compare", "a.npy", "a.npy", "--metrics", "kernel-distance,wasserstein-2"]);
+    assert!(said.contains("wasserstein-2") && said.contains("standard error") && said.contains("20 and 20 vectors"), "{said}");
+    // Statistics say of which network they are; features in an .npy file do not.
+    let mut other_weights = dinov2();
+    other_weights.metadata.insert("note".into(), "another file".into());
+    place.write("other.safetensors", other_weights.to_bytes().unwrap());
+    place.succeed(&["features", "extract", "other.safetensors", "glyphs", "-n", "20", "--out", "c.npz"]);
+    let parts = ["a.npz and c.npz", &format!("dinov2-vit-64x1-14-{id}"), "do not compare"];
+    place.refuse(&["features", "compare", "a.npz", "c.npz"], 1, &parts);
+    assert_eq!(other["spaces"], serde_json::json!([null, format!("dinov2-vit-64x1-14-{id}")]));
     let said = place.succeed(&["features", "compare", "a.npz", "b.npz"]);
     assert!(said.contains("Fréchet distance: ") && said.contains("64 features of 20 and 12 images"), "{said}");
 
@@ -169,10 +192,26 @@ fn weights_and_statistics_that_do_not_fit_are_named() {
     write_npy(place.path("narrow.npy"), &Tensor::ones(&[4, 2], Dtype::F32)).unwrap();
     write_npy(place.path("images.npy"), &Tensor::ones(&[4, 2, 2, 1], Dtype::F32)).unwrap();
     write_npy(place.path("one.npy"), &Tensor::ones(&[1, 2], Dtype::F32)).unwrap();
+    write_npy(place.path("pixels.npy"), &Tensor::ones(&[3, 12_288], Dtype::F32)).unwrap();
     let compare = |a: &str, b: &str, code: i32, parts: &[&str]| place.refuse(&["features", "compare", a, b], code, parts);
     compare("wide.npy", "narrow.npy", 1, &["wide.npy and narrow.npy", "3", "2"]);
     compare("images.npy", "wide.npy", 1, &["images.npy", "expected features [N, D]", "[4, 2, 2, 1]"]);
     compare("one.npy", "narrow.npy", 1, &["one.npy", "2"]);
+    compare("pixels.npy", "narrow.npy", 1, &["pixels.npy", "12288 features", "some 6 GiB", "at most 10000"]);
     compare("x.npz", "narrow.npy", 1, &["x.npz", "cannot read"]);
     compare("w.pth", "narrow.npy", 2, &["w.pth", ".npy", ".npz"]);
+    let metric = |a: &str, b: &str, names: &str, code: i32, parts: &[&str]| {
+        place.refuse(&["features", "compare", a, b, "--metrics", names], code, parts);
+    };
+    metric("wide.npy", "wide.npy", "fid", 2, &["--metrics fid", "frechet", "all"]);
+    metric("wide.npy", "wide.npy", "mmd", 1, &["wide.npy and wide.npy: mmd: the median distance is 0"]);
+    metric("one.npy", "narrow.npy", "energy", 1, &["the real set has 1 rows, expected at least 2"]);
+    metric("wide.npy", "narrow.npy", "all", 1, &["3 columns", "2: features of two different spaces"]);
+    metric("a.npz", "narrow.npy", "mmd", 2, &["a.npz", ".npy"]);
+    // What cannot be judged is a line that says why, among those that can.
+    let said = place.succeed(&["features", "compare", "wide.npy", "wide.npy", "--metrics", "all"]);
+    assert!(
+        said.contains("none: the median distance is 0") && said.lines().any(|l| l.starts_with("frechet") && l.ends_with(" 0")),
+        "{said}"
+    );
 }

@@ -215,6 +215,15 @@ fn log_densities_are_the_same_by_every_way_of_computing_them() {
     let random = of(&["--divergence", "hutchinson", "--probes", "200", "--rtol", "1e-3", "--atol", "1e-3"]).0;
     assert!((1e-9..0.3).contains(&apart(&exact, &random)), "{}", apart(&exact, &random));
     assert!(apart(&exact, &of(&["--noise-prior"]).0) < 0.1);
+    assert!(apart(&exact, &of(&["--solver", "tsit5", "--rtol", "1e-5", "--atol", "1e-5"]).0) < 1e-3);
+    let (fixed, json) = of(&["--solver", "rk4", "--steps", "100"]);
+    assert!(apart(&exact, &fixed) < 1e-2, "{}", apart(&exact, &fixed));
+    // Four stages of each step, and the far end; what twice the steps change is in the interval.
+    assert!((400..405).contains(&json["evaluations"].as_u64().unwrap()), "{json}");
+    assert!(json["solver_error"].as_f64().unwrap() > 0.0, "{json}");
+    let normal =
+        ["--divergence", "hutchinson", "--law", "gaussian", "--probes", "50", "--fresh", "--solver", "heun", "--steps", "40"];
+    assert!((1e-9..0.5).contains(&apart(&exact, &of(&normal).0)), "{}", apart(&exact, &of(&normal).0));
     let said = out.succeed(&["likelihood", run, "-n", "3"]);
     assert!(said.contains("nats, mean of 3 samples"), "{said}");
 
@@ -238,6 +247,12 @@ fn log_densities_are_the_same_by_every_way_of_computing_them() {
     out.refuse(&["likelihood", run, "--levels", "256"], 2, &["--levels 256", "found"]);
     out.refuse(&["likelihood", run, "--rtol", "0"], 2, &["rtol", "positive"]);
     out.refuse(&["likelihood", run, "--divergence", "hutchinson", "--probes", "0"], 2, &["count", "0"]);
+    out.refuse(&["likelihood", run, "--probes", "3"], 2, &["--divergence exact", "hutch++", "--probes"]);
+    out.refuse(&["likelihood", run, "--divergence", "hutchinson", "--fresh"], 2, &["--steps"]);
+    out.refuse(&["likelihood", run, "--solver", "rk4"], 2, &["method", "`dopri5` or `tsit5`"]);
+    out.refuse(&["likelihood", run, "--solver", "adams", "--steps", "9"], 2, &["--solver adams", "--steps"]);
+    out.refuse(&["likelihood", run, "--steps", "0"], 2, &["steps", "at least 1"]);
+    out.refuse(&["likelihood", run, "--steps", "9", "--rtol", "1e-3"], 2, &["--steps", "--rtol"]);
     out.refuse(&["likelihood", run, "--out", "scores.txt"], 2, &["scores.txt", ".csv"]);
 }
 
@@ -247,7 +262,8 @@ fn the_learned_density_is_drawn_beside_the_data_and_integrates_to_one() {
     let run = TRAINED.moons.path("run");
     let run = run.to_str().unwrap();
     let picture = ["-n", "2", "--density", "density.png", "--density-side", "48"];
-    let json = out.succeed(&[&["likelihood", run, "--json"], &picture[..]].concat());
+    // Probes are for the scores: the picture has the exact trace.
+    let json = out.succeed(&[&["likelihood", run, "--json", "--divergence", "hutchinson"], &picture[..]].concat());
     let json: Value = serde_json::from_str(&json).unwrap();
     let integral = json["density_integral"].as_f64().unwrap();
     assert!((integral - 1.0).abs() < 0.01, "{integral}");
@@ -375,6 +391,7 @@ fn lists_name_everything_and_their_json_says_the_same() {
         ("sdes", "edm"),
         ("solvers", "heun"),
         ("grids", "karras"),
+        ("metrics", "wasserstein-2"),
     ] {
         let text = place.succeed(&["list", what]);
         let json: Value = serde_json::from_str(&place.succeed(&["list", what, "--json"])).unwrap();

@@ -18,8 +18,8 @@ use crate::vectors::Vectors;
 ///
 /// - **Range**: density `[0, N/k]`, coverage `[0, 1]`, higher is better. Of two sets of one law the expected density is 1 and, of the
 ///   same large size, the expected coverage `1 − 2⁻ᵏ` (0.969 for `k = 5`; their eq. 8 for other sizes).
-/// - **Bias**: density has none in that case; coverage depends on `M/N` and `k`. Compare at equal sizes. A few hundred of each give
-///   two digits.
+/// - **Bias**: density has none in that case; coverage depends on `M/N` and `k`. Compare at equal sizes.
+/// - **Sample size**: a few hundred of each give two digits. At least `k + 1` real vectors.
 /// - **Cannot see**: the shape of densities within the balls; a density above 1 may mean that samples crowd where data is dense.
 /// - **Cost**: `N²/2 + N M` distances, `O(D)` each; memory `O(k N + M)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -22,9 +22,9 @@ use crate::vectors::Vectors;
 /// - **Range**: `≥ 0`, in the squared unit of the features; 0 if means and covariances agree.
 /// - **Bias**: upwards, by about a constant over `N` that depends on the model (Chong & Forsyth 2020): compare only at equal `N`.
 /// - **Sample size**: well above `D`: the custom for `D = 2048` is 50,000. With fewer samples than features covariances are singular; the value is
-///   still that of the formula, to about `10⁻⁶` of the trace, but the bias is large.
+///   still that of the formula, to about `10⁻⁶` of the trace, or `10⁻⁴` if the covariance was kept in single precision, but the bias is large.
 /// - **Cannot see**: anything beyond the first two moments.
-/// - **Cost**: `(N + M) D² + 5 D³`; memory `40 D²` bytes.
+/// - **Cost**: `(N + M) D² + 5 D³`; memory `40 D²` bytes, so that `D` is at most [`Moments::MOST`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Frechet {}
@@ -33,9 +33,10 @@ impl Frechet {
     /// The squared distance between sets `[N, ...]` and `[M, ...]`.
     ///
     /// # Errors
-    /// When a set has fewer than two rows or a number that is not finite; when the widths differ.
+    /// When a set has fewer than two rows or a number that is not finite; when the widths differ or are above [`Moments::MOST`].
     pub fn estimate(&self, real: &Tensor, generated: &Tensor) -> Result<f64, MetricError> {
         let (x, y) = Vectors::pair(real, generated)?;
+        Moments::check(x.width())?;
         x.at_least("real", 2, "a covariance")?;
         y.at_least("generated", 2, "a covariance")?;
         let statistics = |x: &Vectors| {
@@ -46,15 +47,24 @@ impl Frechet {
         Frechet::between(&statistics(&x)?, &statistics(&y)?)
     }
 
-    /// The squared distance between two laws of which mean and covariance are known.
+    /// The squared distance between two laws of which mean and covariance are known. A covariance may be singular, and may have been rounded to
+    /// single precision since, as in files of other tools: what rounding has made of its zero eigenvalues counts as 0.
     ///
     /// # Errors
-    /// When the widths differ or a covariance is not positive semi-definite.
+    /// When the widths differ or are above [`Moments::MOST`], the names of the features are known and differ, or a covariance is not positive
+    /// semi-definite.
     pub fn between(real: &Statistics, generated: &Statistics) -> Result<f64, MetricError> {
         let n = real.mean().len();
         if n != generated.mean().len() {
             let (first_width, second_width) = (n, generated.mean().len());
             return Err(MetricError::Widths { first: "real", first_width, second: "generated", second_width });
+        }
+        Moments::check(n)?;
+        if let (Some(first_space), Some(second_space)) = (real.space(), generated.space())
+            && first_space != second_space
+        {
+            let (first_space, second_space) = (first_space.to_owned(), second_space.to_owned());
+            return Err(MetricError::Spaces { first: "real", first_space, second: "generated", second_space });
         }
         let of = |s: &Statistics, set: &str| {
             factor(s.covariance(), n).map_err(|pivot| MetricError::Degenerate {
@@ -71,7 +81,10 @@ impl Frechet {
         let rank = a.dim(1).min(b.dim(1));
         if rank > 0 {
             let m = a.matmul_tn(&b);
+            // Each is D² numbers.
+            drop((a, b));
             let gram = if m.dim(0) == rank { m.matmul_nt(&m) } else { m.matmul_tn(&m) };
+            drop(m);
             roots = eigenvalues(gram.to_vec(), rank).into_iter().map(|v| v.max(0.0).sqrt()).sum();
         }
         // Rounding may leave less than nothing between equal laws.
@@ -132,6 +145,41 @@ mod tests {
         // Constant features: only the means are left.
         let c = Tensor::ones(&[5, 3], Dtype::F32);
         assert_eq!(Frechet {}.estimate(&c, &(&c + 2.0)).unwrap(), 12.0);
+    }
+
+    #[test]
+    fn singular_covariances_that_were_rounded_to_single_precision_have_nearly_the_same_distance() {
+        // Fewer vectors than features, as someone may have kept them: one of the two rounded, or both.
+        let of = |n, seed, shift| {
+            let x = &normal(n, 120, seed) + shift;
+            let statistics = Moments::of(&x).unwrap().statistics().unwrap();
+            let narrow = |values: &[f64]| values.iter().map(|&v| f64::from(v as f32)).collect::<Vec<f64>>();
+            let rounded = Statistics::new(narrow(statistics.mean()), narrow(statistics.covariance()), None).unwrap();
+            (statistics, rounded)
+        };
+        for (n, m) in [(20, 30), (60, 300), (119, 121)] {
+            let ((x, narrow_x), (y, narrow_y)) = (of(n, 1, 0.0), of(m, 2, 0.2));
+            let trace: f64 = (0..120).map(|i| x.covariance()[121 * i]).sum();
+            let exact = Frechet::between(&x, &y).unwrap();
+            for (a, b) in [(&narrow_x, &y), (&x, &narrow_y), (&narrow_x, &narrow_y)] {
+                let found = Frechet::between(a, b).unwrap();
+                assert!((found - exact).abs() < 1e-4 * trace, "{n}, {m}: {found}, exactly {exact}, trace {trace}");
+            }
+            assert!(Frechet::between(&narrow_x, &narrow_x).unwrap() < 1e-3 * trace);
+        }
+    }
+
+    #[test]
+    fn features_of_two_networks_are_refused_where_their_names_are_known() {
+        let with = |name: Option<&str>| {
+            let statistics = diagonal(&[0.0; 2], &[1.0, 1.0]);
+            name.map_or(statistics.clone(), |name| statistics.of_space(name))
+        };
+        let error = Frechet::between(&with(Some("a-1")), &with(Some("a-2"))).unwrap_err().to_string();
+        assert_eq!(error, "the real set has features of a-1, the generated set of a-2: they do not compare");
+        for (a, b) in [(None, Some("a")), (Some("a"), None), (Some("a"), Some("a"))] {
+            assert_eq!(Frechet::between(&with(a), &with(b)).unwrap(), 0.0);
+        }
     }
 
     #[test]

@@ -39,7 +39,32 @@ impl NearestNeighbourTest {
     /// When a set has fewer than four rows or a number that is not finite; when the widths differ; when there are not `k` vectors to learn from, or `k` is 0.
     pub fn estimate(&self, real: &Tensor, generated: &Tensor, seed: u64) -> Result<TwoSampleAccuracy, MetricError> {
         let (x, y) = Vectors::pair(real, generated)?;
-        let split = Split::new(&x, &y, Noise::new(seed, stream("neighbou")))?;
+        self.judge(&Split::new(&x, &y, Noise::new(seed, stream("neighbou")))?)
+    }
+
+    /// The accuracy on held-out vectors, real and generated, of what is learnt from others: where somebody has made the halves, as when samples are to be
+    /// judged beside data that the model was not trained on. `[n, ...]` each to learn from, `[m, ...]` each held out.
+    ///
+    /// # Errors
+    /// When a set is empty or has a number that is not finite; when the widths differ; when there are not as many real vectors as generated ones in either
+    /// part; when there are not `k` vectors to learn from, or `k` is 0.
+    pub fn with_halves(&self, learnt: [&Tensor; 2], held_out: [&Tensor; 2]) -> Result<TwoSampleAccuracy, MetricError> {
+        let part = |[real, generated]: [&Tensor; 2]| {
+            let (x, y) = Vectors::pair(real, generated)?;
+            if x.rows() != y.rows() {
+                let (real, generated) = (x.rows(), y.rows());
+                return Err(MetricError::Sizes {
+                    real,
+                    generated,
+                    expected: "equally many to learn from, and to be judged on".into(),
+                });
+            }
+            Ok(Vectors::pooled(&x, &y).select(&(0..2 * x.rows()).collect::<Vec<_>>()))
+        };
+        self.judge(&Split { train: part(learnt)?, test: part(held_out)? })
+    }
+
+    fn judge(&self, split: &Split) -> Result<TwoSampleAccuracy, MetricError> {
         let (train, test) = Vectors::named_pair(("learnt", &split.train), ("held-out", &split.test))?;
         let k = self.k.unwrap_or(train.rows().isqrt());
         if k == 0 {
@@ -97,5 +122,7 @@ mod tests {
         assert_eq!(with(11, &x), "the learnt set has 10 rows, expected at least 11 (11 neighbours)");
         assert_eq!(with(0, &x), "k is 0, expected at least one neighbour");
         assert!(with(1, &normal(3, 2, 1)).contains("has 3 rows, expected at least 4"));
+        let error = NearestNeighbourTest::default().with_halves([&x, &x], [&x, &normal(9, 2, 1)]).unwrap_err().to_string();
+        assert_eq!(error, "the sets have 10 and 9 rows, expected equally many to learn from, and to be judged on");
     }
 }

@@ -20,8 +20,8 @@ use crate::vectors::Vectors;
 ///
 /// - **Range**: both in `[0, 1]`, higher is better. Two sets of one law do not reach 1: they share about 0.6–0.9, depending on `k` and the
 ///   dimension, so compare with the value of two real sets.
-/// - **Bias**: both grow with the sizes; compare only at equal `N`, `M` and `k`. The paper uses `k = 3` and 50,000 of each; below
-///   about 1,000 the manifold's estimate is coarse.
+/// - **Bias**: both grow with the sizes; compare only at equal `N`, `M` and `k`.
+/// - **Sample size**: the paper uses `k = 3` and 50,000 of each; below about 1,000 the manifold's estimate is coarse. At least `k + 1` of each.
 /// - **Cannot see**: densities (a collapse within the support's parts, weights of modes), and it trusts outliers: one stray vector has
 ///   a huge ball ([`DensityCoverage`](super::DensityCoverage) is less sensitive).
 /// - **Cost**: `N²/2 + M²/2 + N M` distances, `O(D)` each; memory `O(k (N + M))`.

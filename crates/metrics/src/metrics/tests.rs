@@ -105,6 +105,22 @@ fn every_metric_says_how_few_vectors_it_was_given() {
 }
 
 #[test]
+fn every_metric_says_its_range_its_bias_the_samples_it_needs_and_what_it_cannot_see() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = MetricConfig::KINDS.iter().map(|(kind, _)| match *kind {
+        "wasserstein-2" => "metrics/wasserstein2.rs".to_owned(),
+        kind => format!("metrics/{}.rs", kind.replace('-', "_")),
+    });
+    for file in files.chain(["likelihood.rs".to_owned()]) {
+        let text = std::fs::read_to_string(folder.join(&file)).unwrap();
+        assert!(text.starts_with("//! ") && text.contains("```text\n"), "{file} opens with its equations");
+        for part in ["Range", "Bias", "Sample size", "Cannot see", "Cost"] {
+            assert_eq!(text.matches(&format!("/// - **{part}**: ")).count(), 1, "{part} of {file}");
+        }
+    }
+}
+
+#[test]
 fn features_of_two_networks_do_not_compare() {
     let (x, y) = (normal(20, 3, 1), normal(20, 5, 2));
     let expected = "the real set has 3 columns, the generated set 5: features of two different spaces";

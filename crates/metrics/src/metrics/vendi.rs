@@ -21,6 +21,7 @@ use crate::vectors::Vectors;
 ///
 /// - **Range**: `[1, min(N, D)]`: 1 if all vectors are parallel, `N` if all are orthogonal.
 /// - **Bias**: downwards, with fewer than several times `D` vectors; compare at equal `N`.
+/// - **Sample size**: several times the score: a set cannot have more different vectors than it has vectors.
 /// - **Cannot see**: lengths of vectors, densities, whether the diversity is real: noise is diverse. Features with a large common mean are all alike: use
 ///   features for which a cosine means something.
 /// - **Cost**: `N D min(N, D)` and `4/3 min(N, D)³`; memory `8 min(N, D)²` bytes, and `8 N D` if `N < D`.

@@ -21,7 +21,9 @@ use crate::vectors::Vectors;
 /// - **Range**: `≥ 0`, in the data's unit; 0 for equal laws only.
 /// - **Bias**: upwards, by about `N^(−1/D)` for `D > 4` (Weed & Bach 2019): two sets of one law are far apart in high dimensions. Compare
 ///   with two real sets of the same size.
-/// - **Cannot see**: anything of that scale.
+/// - **Sample size**: hundreds in the plane; each halving of the bias takes `2ᴰ` times as many, so that above some ten dimensions 2,000 tell gross
+///   differences only ([`SlicedWasserstein`](super::SlicedWasserstein) does not need more in higher dimensions).
+/// - **Cannot see**: anything of the scale of the bias.
 /// - **Cost**: `N² D`, and up to `N³` for the assignment; memory `8 N²` bytes, 32 MB for 2,000.
 ///
 /// As one metric of the list it takes `points` random rows of each set where there are more.

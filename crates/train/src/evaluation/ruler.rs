@@ -62,7 +62,7 @@ macro_rules! columns {
 pub const COLUMNS: &[Column] = columns! {
     "sliced_wasserstein", "Sliced W2", "quality", Lower,
     "Wasserstein-2 distance along 512 random directions, in the data's unit (Bonneel et al. 2015).",
-    "In many dimensions a difference along few directions is diluted. Two sets of the data themselves are not at distance 0: see the row `data`.";
+    "In many dimensions a difference along few directions is diluted. Two sets of the data themselves are not at distance 0: see the row “data”.";
     "frechet", "Fréchet", "quality", Lower,
     "Squared Fréchet distance between Gaussians of the sets' means and covariances (Heusel et al. 2017); a FID only in Inception's feature space.",
     "Everything beyond mean and covariance. Biased upwards by an amount that depends on the number of samples: compare at equal numbers only.";
@@ -89,7 +89,7 @@ pub const COLUMNS: &[Column] = columns! {
     "Copies of training vectors that are there twice, and copies up to a change that the features see.";
     "memorised", "Memorised", "memorisation", Data,
     "Share of samples whose ratio is below 1/3 (Yoon et al. 2023).",
-    "As the ratio. In few dimensions much of any fresh data is below 1/3: compare with the row `data`.";
+    "As the ratio. In few dimensions much of any fresh data is below 1/3: compare with the row “data”.";
 };
 
 /// Rows of the training set that are read at once.
@@ -117,21 +117,23 @@ impl Ruler {
     /// Of the data `reference`, `[N, ...]`, with their classes if they have any.
     ///
     /// # Errors
-    /// If there are too few rows for neighbours, a number is not finite, or all rows are the same.
+    /// If there are too few rows for neighbours, a number is not finite, all rows are the same, or there are more features than have a covariance
+    /// ([`Moments::MOST`]).
     ///
     /// # Panics
     /// If labels are not as many as rows.
     #[track_caller]
     pub fn new(features: Features, reference: &Tensor, labels: Option<Vec<u32>>) -> Result<Ruler, TrainError> {
         let images = reference.rank() > 2;
+        // Before anything of that size is made.
+        Moments::check(features.width(reference.len() / reference.dim(0).max(1)))?;
         let reference = features.of(reference)?;
         let rows = reference.dim(0);
         assert!(labels.as_ref().is_none_or(|labels| labels.len() == rows), "labels of {rows} rows");
         // What samples are refused for, the data are refused for before any are drawn.
         let real = Manifold::real(&reference, DensityCoverage::default().k.max(PrecisionRecall::default().k))?;
-        let values = reference.to_vec::<f64>();
-        let width = reference.dim(1);
-        if values.chunks(width).all(|row| row == &values[..width]) {
+        let first = reference.slice(0, 0..1).to_vec::<f64>();
+        if pieces(&reference).all(|some| some.to_vec::<f64>().chunks(first.len()).all(|row| row == first)) {
             return Err(MetricError::Degenerate {
                 what: "the data".into(),
                 found: format!("{rows} times the same vector"),
@@ -259,10 +261,22 @@ fn entropy(labels: impl Iterator<Item = u32>, classes: usize) -> f64 {
     (-shares.map(|p| p * p.ln()).sum::<f64>() / (classes as f64).ln()).max(0.0)
 }
 
+/// The rows, some at a time: no copy of all of them in another type.
+fn pieces(x: &Tensor) -> impl Iterator<Item = Tensor> + '_ {
+    (0..x.dim(0)).step_by(PIECE).map(|first| x.slice(0, first..x.dim(0).min(first + PIECE)))
+}
+
 fn duplicates(x: &Tensor) -> f64 {
-    let (values, n) = (x.to_vec::<f64>(), x.dim(0));
-    let rows = values.chunks(values.len() / n);
-    let distinct: HashSet<Vec<u64>> = rows.map(|row| row.iter().map(|v| v.to_bits()).collect()).collect();
+    let (n, width) = (x.dim(0), x.len() / x.dim(0));
+    // Of each row a hash: rows of 256 equal bits are equal.
+    let digest = |row: &[f64]| -> [u8; 32] {
+        let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_bits().to_le_bytes()).collect();
+        Sha256::digest(&bytes).into()
+    };
+    let mut distinct = HashSet::with_capacity(n);
+    for some in pieces(x) {
+        distinct.par_extend(some.to_vec::<f64>().par_chunks(width).map(digest));
+    }
     1.0 - distinct.len() as f64 / n as f64
 }
 
@@ -306,11 +320,25 @@ mod tests {
     }
 
     #[test]
+    fn duplicates_are_rows_that_are_equal_in_every_bit() {
+        let x = normal(5000, 0);
+        assert_eq!(duplicates(&x), 0.0);
+        // The first thousand again, in other pieces, and a thousand that differ in one number's last bit.
+        let mut near = x.slice(0, 0..1000).to_vec::<f32>();
+        near.chunks_mut(2).for_each(|p| p[1] = f32::from_bits(p[1].to_bits() ^ 1));
+        let all = Tensor::concat(&[&x, &x.slice(0, 0..1000), &Tensor::from_vec(&[1000, 2], near)], 0);
+        assert!((duplicates(&all) - 1.0 / 7.0).abs() < 1e-12, "{}", duplicates(&all));
+    }
+
+    #[test]
     fn data_that_cannot_judge_are_refused_at_once() {
         let message = |x: &Tensor| Ruler::new(Features::Pixels, x, None).err().unwrap().to_string();
         assert!(message(&normal(4, 0)).contains("the real set has 4 rows, expected at least 6"), "{}", message(&normal(4, 0)));
         let constant = Tensor::full(&[20, 2], 1.0, Dtype::F32);
         assert_eq!(message(&constant), "the data is 20 times the same vector, expected vectors that differ");
+        // 64 × 64 pixels in colour.
+        let wide = Ruler::new(Features::Pixels, &Tensor::zeros(&[6, 64, 64, 3], Dtype::F32), None).err().unwrap().to_string();
+        assert!(wide.starts_with("12288 features have a covariance of 12288 × 12288 numbers, some 6 GiB"), "{wide}");
         let ruler = || Ruler::new(Features::Pixels, &normal(20, 0), None).unwrap();
         let training = |count, width| {
             let read = |rows: Range<usize>| Ok(Tensor::full(&[rows.len(), width], 0.5, Dtype::F32));

@@ -50,6 +50,15 @@ impl Features {
         })
     }
 
+    /// How many numbers the features of a sample of so many numbers are.
+    pub fn width(&self, numbers: usize) -> usize {
+        match *self {
+            Features::Pixels => numbers,
+            Features::Network(ref features) => features.width(),
+            Features::Projection { width, .. } => width,
+        }
+    }
+
     /// A name that is the same for the same features only.
     pub fn id(&self) -> String {
         match self {
@@ -69,7 +78,7 @@ mod tests {
     fn pixels_are_the_numbers_in_a_row() {
         let x = Noise::new(0, 1).normal(&[3, 2, 2, 1], 0, 0, Dtype::F32);
         let found = Features::Pixels.of(&x).unwrap();
-        assert_eq!(found.shape(), [3, 4]);
+        assert_eq!((found.shape(), Features::Pixels.width(4)), (&[3, 4][..], 4));
         assert_eq!(found.to_vec::<f32>(), x.to_vec::<f32>());
     }
 
@@ -81,7 +90,7 @@ mod tests {
         let square = |x: &Tensor| x.to_vec::<f64>().iter().map(|v| v * v).sum::<f64>();
         // 40 directions in 60 dimensions: the ratio's standard deviation is below √(2/40/60).
         assert!((square(&y) / square(&x) - 1.0).abs() < 0.1, "{}", square(&y) / square(&x));
-        assert_eq!(features.of(&x.slice(0, 5..6)).unwrap().shape(), [1, 40]);
+        assert_eq!((features.of(&x.slice(0, 5..6)).unwrap().shape(), features.width(60)), (&[1, 40][..], 40));
         assert_ne!(Features::Projection { width: 40, seed: 4 }.of(&x).unwrap().to_vec::<f64>(), y.to_vec::<f64>());
         assert_ne!(Features::Projection { width: 40, seed: 4 }.id(), features.id());
     }
