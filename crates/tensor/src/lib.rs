@@ -23,6 +23,8 @@
 //!
 //! Misuse of shapes and types panics with both sides in the message.
 
+#[cfg(test)]
+mod accuracy;
 mod bf16;
 pub mod check;
 pub mod element;
@@ -43,5 +45,6 @@ pub use bf16::Bf16;
 pub use element::{Dtype, Element, Stored};
 pub use graph::{Jacobian, checkpoint, grad, linearize};
 pub use noise::Noise;
+pub use pool::{Memory, memory};
 pub use storage::Device;
 pub use tensor::Tensor;
