@@ -128,13 +128,12 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward_silu(x));
         let e = self.embed.forward(embedding);
-        let h = &h + &e.reshape(&[e.dim(0), 1, 1, e.dim(1)]);
-        let h = self.conv2.forward(&self.norm2.forward_silu(&h));
+        let mut h = self.conv1.forward_plus(&self.norm1.forward_silu(x), &e.reshape(&[e.dim(0), 1, 1, e.dim(1)]));
+        h = self.norm2.forward_silu(&h);
         match &self.skip {
-            Some(skip) => skip.forward_plus(x, &h),
-            None => x + &h,
+            Some(skip) => skip.forward_plus(x, &self.conv2.forward(&h)),
+            None => self.conv2.forward_plus(&h, x),
         }
     }
 }

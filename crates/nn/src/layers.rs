@@ -93,8 +93,18 @@ impl Conv2d {
     /// `[B, H, W, inputs] -> [B, H', W', outputs]`.
     #[track_caller]
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let geometry = Geometry { stride: (self.stride, self.stride), padding: (self.padding, self.padding) };
-        x.conv2d(&self.weight, self.bias.as_ref(), geometry)
+        x.conv2d(&self.weight, self.bias.as_ref(), self.geometry())
+    }
+
+    /// [`forward`](Self::forward) plus a tensor of the result's shape, or of one pixel for each sample, `[B, 1, 1, outputs]`, in the same
+    /// pass.
+    #[track_caller]
+    pub fn forward_plus(&self, x: &Tensor, addend: &Tensor) -> Tensor {
+        x.conv2d_plus(&self.weight, self.bias.as_ref(), self.geometry(), addend)
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry { stride: (self.stride, self.stride), padding: (self.padding, self.padding) }
     }
 }
 

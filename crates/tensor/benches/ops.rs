@@ -81,8 +81,8 @@ fn convolutions(filter: &[String]) {
         (64, 28, 32, 32, 2),
     ] {
         let name = format!("{batch} x {side}x{side}, {c_in} to {c_out}, stride {stride}");
-        if !wanted(filter, &["conv ", "conv dx ", "conv dw "].map(|kind| format!("{kind}{name}")).each_ref().map(String::as_str))
-        {
+        let kinds = ["conv ", "conv plus ", "conv then add ", "conv dx ", "conv dw "].map(|kind| format!("{kind}{name}"));
+        if !wanted(filter, &kinds.each_ref().map(String::as_str)) {
             continue;
         }
         let how = Conv2d { stride: (stride, stride), padding: (1, 1) };
@@ -90,6 +90,10 @@ fn convolutions(filter: &[String]) {
         let y = x.conv2d(&w, Some(&b), how);
         let operations = 2.0 * 9.0 * (y.len() * c_in) as f64;
         time(filter, &format!("conv {name}"), operations, || drop(black_box(x.conv2d(&w, Some(&b), how))));
+        // A residual in the same pass and in another one.
+        let plus = || drop(black_box(x.conv2d_plus(&w, Some(&b), how, &y)));
+        time(filter, &format!("conv plus {name}"), operations, plus);
+        time(filter, &format!("conv then add {name}"), operations, || drop(black_box(&x.conv2d(&w, Some(&b), how) + &y)));
         time(filter, &format!("conv dx {name}"), operations, || {
             drop(black_box(y.conv_transpose2d(&w, None, how, (side, side))));
         });

@@ -12,9 +12,9 @@ pub enum Dtype {
     /// 16-bit floating point, [`Bf16`](crate::Bf16): what networks may keep their weights and activations in. It is storage: every sum,
     /// statistic and exponential is computed in `f32`, and each operation rounds its result once, to nearest (relative error 2⁻⁸).
     ///
-    /// - Read and written as they are: `linear`, `linear_with`, `conv2d`, `group_norm`, `attention`, `add`, `upsample_nearest`, and whatever
-    ///   moves elements (`reshape`, `permute`, `slice`, `concat`, `pad`, `gather`). Products of two such numbers are exact in `f32`; with
-    ///   AVX-512-BF16 two are added at once. Attention rounds its probabilities too.
+    /// - Read and written as they are: `linear`, `linear_with`, `conv2d`, `conv2d_plus`, `group_norm`, `attention`, `add`,
+    ///   `upsample_nearest`, and whatever moves elements (`reshape`, `permute`, `slice`, `concat`, `pad`, `gather`). Products of two such
+    ///   numbers are exact in `f32`; with AVX-512-BF16 two are added at once. Attention rounds its probabilities too.
     /// - All other operations widen to `f32`, compute there and round.
     /// - Derivatives, both ways, are computed in `f32` from the widened operands and rounded once for each operation.
     /// - Optimisers, averages, combinations of solver states and noise are for `f32` and `f64`, and refuse it.

@@ -56,6 +56,30 @@ const CASES: &[Case] = &[
         |t| t[0].conv2d(&t[1], Some(&t[2]), Conv2d::same(3, 3)),
         1e-5,
     ),
+    (
+        "convolution, many channels, residual",
+        &[&[2, 9, 8, 17], &[3, 3, 17, 19], &[19], &[2, 9, 8, 19]],
+        |t| t[0].conv2d_plus(&t[1], Some(&t[2]), Conv2d::same(3, 3), &t[3]),
+        2e-5,
+    ),
+    (
+        "convolution, many channels, a shift of each sample",
+        &[&[2, 9, 8, 17], &[3, 3, 17, 19], &[19], &[2, 1, 1, 19]],
+        |t| t[0].conv2d_plus(&t[1], Some(&t[2]), Conv2d::same(3, 3), &t[3]),
+        2e-5,
+    ),
+    (
+        "convolution, stride 2, residual",
+        &[&[2, 9, 8, 6], &[3, 3, 6, 10], &[2, 5, 4, 10]],
+        |t| t[0].conv2d_plus(&t[1], None, STRIDED, &t[2]),
+        1e-5,
+    ),
+    (
+        "convolution to one channel, a shift of each sample",
+        &[&[2, 7, 6, 16], &[3, 3, 16, 1], &[1], &[2, 1, 1, 1]],
+        |t| t[0].conv2d_plus(&t[1], Some(&t[2]), Conv2d::same(3, 3), &t[3]),
+        1e-5,
+    ),
     ("1×1 convolution", &[&[2, 3, 4, 6], &[1, 1, 6, 5], &[5]], |t| t[0].conv2d(&t[1], Some(&t[2]), Conv2d::VALID), 1e-5),
     (
         "transposed convolution",

@@ -8,6 +8,7 @@
 //! Work is cut into tiles of whole output rows (or whole images, if those are small) by the shapes alone. A tile copies
 //! the input rows it needs into a slab with the zero padding written out, unless it needs no padding.
 
+use super::addend::Addend;
 use super::kernel::{Correlate, Outer};
 use super::{few, winograd};
 use crate::element::Stored;
@@ -222,13 +223,14 @@ fn pack<T: Lanes>(g: &Geometry, w: &[T], phase_h: usize, phase_w: usize) -> Filt
     Filter { w: packed, taps_h: taps_h.len(), taps_w: taps_w.len() }
 }
 
-/// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
-pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+/// `y = conv(x, w) + bias + r`, or its transpose's product, by the geometry.
+pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, addend: Addend<&[T]>, y: &mut [T]) {
     if winograd::suits(g, T::DTYPE) {
-        return dispatch(winograd::Correlation::<T, T> { g, x, w, bias, y, order: winograd::Order::of(g) });
+        let order = winograd::Order::of(g);
+        return dispatch(winograd::Correlation::<T, T> { g, x, w, bias, addend, y, order });
     }
     if few::suits(g) {
-        return few::correlate(g, x, w, bias, y);
+        return few::correlate(g, x, w, bias, addend, y);
     }
     let padded = g.c_out.next_multiple_of(lanes::<T>());
     let mut full_bias = vec![T::ZERO; padded];
@@ -239,6 +241,7 @@ pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&
     par::pieces(&mut tiles(g, y), 1, g.cost(), |_, tile| {
         let (images, rows, y) = &mut tile[0];
         correlate_tile(g, x, &filters, &full_bias, images.clone(), rows.clone(), y);
+        addend.add_to(g, images.clone(), rows.clone(), y);
     });
 }
 

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use super::addend::Addend;
 use super::cpu::{Axis, Geometry};
 use crate::gemm::{Into, Mat, Threads, gemm};
 use crate::lanes::{Lanes, Scratch};
@@ -50,8 +51,8 @@ fn shifted(g: &Geometry, mut work: impl FnMut(usize, usize, usize, usize)) {
     }
 }
 
-/// `y = conv(x, w) + bias`, or its transpose's product.
-pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+/// `y = conv(x, w) + bias + r`, or its transpose's product.
+pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, addend: Addend<&[T]>, y: &mut [T]) {
     let (taps, pixels) = (g.h.kernel * g.w.kernel, g.h.input * g.w.input);
     let planes = taps * g.c_out;
     // [tap, output channel][input channel]; the transpose swaps the channels of the stored filter and turns it round.
@@ -83,6 +84,7 @@ pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&
                 }
             }
         });
+        addend.add_to(g, b..b + 1, 0..g.h.output, y);
     });
 }
 

@@ -4,10 +4,12 @@
 //! y[b, i, j, o] = Σ_{k, l, c} x[b, i s_h - p_h + k, j s_w - p_w + l, c] w[k, l, c, o] + bias[o]
 //! ```
 //!
-//! with `x` zero outside the image. The transpose is the exact adjoint in `x`:
+//! with `x` zero outside the image, and perhaps an addend `r` (a residual, or a shift of each sample) in the same pass. The transpose is the
+//! exact adjoint in `x`:
 //! `⟨conv(x, w), y⟩ = ⟨x, convᵀ(y, w)⟩`. Both are linear in `x` and in `w`, so each one's derivatives are the other and the
 //! weight gradient `Σ x ⊗ grad` over all pixels.
 
+mod addend;
 mod bf16;
 mod cpu;
 mod few;
@@ -16,9 +18,11 @@ mod kernel;
 mod tests;
 mod winograd;
 
+use super::group_norm::Activation;
 use crate::graph::{Keep, Op, Saved, record};
 use crate::tensor::{Tensor, by_dtype};
 use crate::{Device, Dtype};
+use addend::Addend;
 use cpu::{Axis, Geometry};
 
 /// How a filter moves over an image: `(vertical, horizontal)`.
@@ -79,12 +83,12 @@ fn geometry(how: Conv2d, transposed: bool, batch: usize, size: (usize, usize), s
 }
 
 #[track_caller]
-fn checked(name: &str, how: Conv2d, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) {
+fn checked<'a>(name: &str, how: Conv2d, x: &Tensor, w: &'a Tensor, added: impl IntoIterator<Item = &'a Tensor>) {
     assert!(how.stride.0 > 0 && how.stride.1 > 0, "{name}: stride {:?} has a zero", how.stride);
     assert_eq!(x.rank(), 4, "{name}: the image has shape {:?}, not [B, H, W, C]", x.shape());
     assert_eq!(w.rank(), 4, "{name}: the filter has shape {:?}, not [KH, KW, C_in, C_out]", w.shape());
     assert!(w.dim(0) > 0 && w.dim(1) > 0, "{name}: the filter has shape {:?}, with no taps", w.shape());
-    for t in std::iter::once(w).chain(bias) {
+    for t in std::iter::once(w).chain(added) {
         assert_eq!(x.dtype(), t.dtype(), "{name}: element types differ");
     }
 }
@@ -99,22 +103,28 @@ impl Convolution {
         geometry(self.how, self.transposed, x.dim(0), self.size, small, w.shape())
     }
 
-    fn forward(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, addend: Addend<&Tensor>) -> Tensor {
         let g = self.geometry(x, w);
         let shape = [g.batch, g.h.output, g.w.output, g.c_out];
         match x.device() {
             Device::Cpu if x.dtype() == Dtype::Bf16 => Tensor::build(&shape, |y| {
-                bf16::correlate(&g, x.as_slice(), w.as_slice(), bias.map(Tensor::as_slice), y);
+                let addend = addend.map(Tensor::as_slice);
+                bf16::correlate(&g, x.as_slice(), w.as_slice(), bias.map(Tensor::as_slice), addend, y);
             }),
             Device::Cpu => by_dtype!(x.dtype(), T => Tensor::build(&shape, |y: &mut [T]| {
-                cpu::correlate(&g, x.as_slice(), w.as_slice(), bias.map(Tensor::as_slice), y);
+                let addend = addend.map(Tensor::as_slice);
+                cpu::correlate(&g, x.as_slice(), w.as_slice(), bias.map(Tensor::as_slice), addend, y);
             })),
         }
     }
 
-    /// The convolution, or its transpose, on other operands of the same shapes, recorded.
-    fn apply(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        if self.transposed { x.conv_transpose2d(w, bias, self.how, self.size) } else { x.conv2d(w, bias, self.how) }
+    /// The convolution, or its transpose (to which nothing is added), on other operands of the same shapes, recorded.
+    fn apply(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, addend: Option<&Tensor>) -> Tensor {
+        match addend {
+            _ if self.transposed => x.conv_transpose2d(w, bias, self.how, self.size),
+            Some(addend) => x.conv2d_plus(w, bias, self.how, addend),
+            None => x.conv2d(w, bias, self.how),
+        }
     }
 
     /// The gradient of the weights: `large` is what the convolution reads, `small` what it writes.
@@ -128,9 +138,10 @@ impl Convolution {
     }
 }
 
-/// A convolution with the shapes its derivatives need.
+/// A convolution with the shapes its derivatives need. Inputs: image, filter, the bias if there is one, the addend if there is one.
 struct Recorded {
     convolution: Convolution,
+    addend: Addend<()>,
     filter: Vec<usize>,
     output: Vec<usize>,
 }
@@ -148,7 +159,7 @@ impl Op for Recorded {
         let Convolution { how, transposed, size, bias } = self.convolution;
         let dx = needed[0].then(|| {
             let adjoint = Convolution { how, transposed: !transposed, size, bias: false };
-            adjoint.apply(grad, saved.input(1), None)
+            adjoint.apply(grad, saved.input(1), None, None)
         });
         let dw = needed[1].then(|| {
             let x = saved.input(0);
@@ -156,37 +167,55 @@ impl Op for Recorded {
             self.convolution.weight_gradient(large, small, &self.filter)
         });
         let mut grads = vec![dx, dw];
+        let addend = |needed: bool| match self.addend {
+            Addend::Rows(()) if needed => Some(grad.sum_keep(&[1, 2])),
+            Addend::Image(()) if needed => Some(grad.clone()),
+            _ => None,
+        };
+        let dr = needed.get(2 + usize::from(bias)).and_then(|&needed| addend(needed));
         if bias {
-            grads.push(needed[2].then(|| grad.sum(&[0, 1, 2])));
+            // The rows' gradients, where there are such, are half of the way.
+            let sums = if self.addend == Addend::Rows(()) { dr.as_ref() } else { None };
+            grads.push(needed[2].then(|| sums.unwrap_or(grad).sum(&[0, 1, 2])));
+        }
+        if self.addend != Addend::Nothing {
+            grads.push(dr);
         }
         grads
     }
 
     fn jvp(&self, saved: &Saved, tangents: &[Option<Tensor>]) -> Tensor {
-        let t_bias = tangents.get(2).and_then(Option::as_ref);
         let convolution = &self.convolution;
-        let by_x = tangents[0].as_ref().map(|t| convolution.apply(t, saved.input(1), t_bias));
-        let by_w = tangents[1].as_ref().map(|t| {
-            let bias = if by_x.is_some() { None } else { t_bias };
-            convolution.apply(saved.input(0), t, bias)
+        let mut rest = tangents[2..].iter();
+        let t_bias = if convolution.bias { rest.next().and_then(Option::as_ref) } else { None };
+        let t_addend = rest.next().and_then(Option::as_ref);
+        // What is added moves with one of the two convolutions.
+        let by_x = tangents[0].as_ref().map(|t| convolution.apply(t, saved.input(1), t_bias, t_addend));
+        let by_w = tangents[1].as_ref().map(|t| match by_x {
+            Some(_) => convolution.apply(saved.input(0), t, None, None),
+            None => convolution.apply(saved.input(0), t, t_bias, t_addend),
         });
-        match (by_x, by_w, t_bias) {
-            (Some(a), Some(b), _) => &a + &b,
-            (Some(t), None, _) | (None, Some(t), _) => t,
-            (None, None, Some(t)) => t.broadcast_to(&self.output),
-            (None, None, None) => unreachable!("jvp is called with a tangent"),
+        match (by_x, by_w) {
+            (Some(a), Some(b)) => &a + &b,
+            (Some(t), None) | (None, Some(t)) => t,
+            (None, None) => {
+                let added = [t_bias, t_addend].into_iter().flatten().cloned().reduce(|a, b| &a + &b);
+                added.expect("jvp is called with a tangent").broadcast_to(&self.output)
+            }
         }
     }
 }
 
 #[track_caller]
-fn apply(convolution: Convolution, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let y = convolution.forward(x, w, bias);
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(bias).collect();
+fn apply(convolution: Convolution, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, addend: Addend<&Tensor>) -> Tensor {
+    let y = convolution.forward(x, w, bias, addend);
+    let r = if let Addend::Rows(r) | Addend::Image(r) = addend { Some(r) } else { None };
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(bias).chain(r).collect();
     if inputs.iter().all(|t| !t.is_tracked()) {
         return y;
     }
-    record(Recorded { convolution, filter: w.shape().to_vec(), output: y.shape().to_vec() }, &inputs, y)
+    let (filter, output, addend) = (w.shape().to_vec(), y.shape().to_vec(), addend.map(|_| ()));
+    record(Recorded { convolution, addend, filter, output }, &inputs, y)
 }
 
 impl Tensor {
@@ -197,24 +226,45 @@ impl Tensor {
     /// If the shapes do not fit together, the filter is larger than the padded image, or the types differ.
     #[track_caller]
     pub fn conv2d(&self, w: &Tensor, bias: Option<&Tensor>, how: Conv2d) -> Tensor {
-        checked("conv2d", how, self, w, bias);
+        self.convolution(w, bias, how, None)
+    }
+
+    /// [`conv2d`](Self::conv2d) plus `addend` of the result's shape, or of one pixel for each sample, `[B, 1, 1, C_out]`: one pass over the
+    /// result.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together, the filter is larger than the padded image, or the types differ.
+    #[track_caller]
+    pub fn conv2d_plus(&self, w: &Tensor, bias: Option<&Tensor>, how: Conv2d, addend: &Tensor) -> Tensor {
+        self.convolution(w, bias, how, Some(addend))
+    }
+
+    #[track_caller]
+    fn convolution(&self, w: &Tensor, bias: Option<&Tensor>, how: Conv2d, addend: Option<&Tensor>) -> Tensor {
+        checked("conv2d", how, self, w, bias.into_iter().chain(addend));
         let [kh, kw, c_in, c_out] = [w.dim(0), w.dim(1), w.dim(2), w.dim(3)];
         assert_eq!(self.dim(3), c_in, "conv2d: image of shape {:?} and filter of shape {:?}", self.shape(), w.shape());
         if let Some(b) = bias {
             assert_eq!(b.shape(), [c_out], "conv2d: bias of shape {:?} for filter of shape {:?}", b.shape(), w.shape());
         }
         let size = (self.dim(1), self.dim(2));
-        assert!(
-            how.output(size, (kh, kw)).is_some(),
-            "conv2d: filter of shape {:?} on an image of shape {:?} with padding {:?}",
-            w.shape(),
-            self.shape(),
-            how.padding
-        );
+        let Some((oh, ow)) = how.output(size, (kh, kw)) else {
+            let (filter, image, padding) = (w.shape(), self.shape(), how.padding);
+            panic!("conv2d: filter of shape {filter:?} on an image of shape {image:?} with padding {padding:?}")
+        };
+        let addend = match addend {
+            None => Addend::Nothing,
+            Some(r) => Addend::of(r, [self.dim(0), oh, ow, c_out]),
+        };
         if (kh, kw) == (1, 1) && how == Conv2d::VALID {
-            return self.linear(&w.reshape(&[c_in, c_out]), bias);
+            let w = w.reshape(&[c_in, c_out]);
+            return match (addend, bias) {
+                (Addend::Image(r), Some(bias)) => self.linear_with(&w, bias, Some(r), Activation::None),
+                (Addend::Image(r) | Addend::Rows(r), _) => &self.linear(&w, bias) + r,
+                (Addend::Nothing, _) => self.linear(&w, bias),
+            };
         }
-        apply(Convolution { how, transposed: false, size, bias: bias.is_some() }, self, w, bias)
+        apply(Convolution { how, transposed: false, size, bias: bias.is_some() }, self, w, bias, addend)
     }
 
     /// The adjoint of [`conv2d`](Self::conv2d) in its image: from `[B, OH, OW, C_out]`, with a filter `w` of shape `[KH, KW,
@@ -237,6 +287,6 @@ impl Tensor {
             self.shape(),
             w.shape()
         );
-        apply(Convolution { how, transposed: true, size, bias: bias.is_some() }, self, w, bias)
+        apply(Convolution { how, transposed: true, size, bias: bias.is_some() }, self, w, bias, Addend::Nothing)
     }
 }

@@ -114,6 +114,104 @@ fn the_transpose_passes_the_op_checks() {
     }
 }
 
+/// What may be added to a result of this shape: a tensor of that shape, and a pixel for each sample.
+fn addends(y: &[usize]) -> [Tensor; 2] {
+    [sample(y, 5), sample(&[y[0], 1, 1, y[3]], 6)]
+}
+
+#[test]
+fn what_is_added_in_the_same_pass_is_what_another_pass_would_add() {
+    for case in &CASES {
+        let (how, filter) = parts(case);
+        let (x, w, bias) = (sample(&case.0, 0), sample(&filter, 1), sample(&[filter[3]], 2));
+        let single = [&x, &w, &bias].map(|t| t.to(Dtype::F32));
+        for bias in [None, Some(&bias)] {
+            let y = x.conv2d(&w, bias, how);
+            for r in addends(y.shape()) {
+                let expected = &y + &r;
+                assert!(distance(&x.conv2d_plus(&w, bias, how, &r), &expected) < 1e-12, "{case:?} plus {:?}", r.shape());
+                let single = single[0].conv2d_plus(&single[1], bias.map(|_| &single[2]), how, &r.to(Dtype::F32));
+                assert!(distance(&single, &expected) < 1e-4, "{case:?} plus {:?} in f32", r.shape());
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_with_an_addend_passes_the_op_checks() {
+    for case in &CASES {
+        let (how, filter) = parts(case);
+        let (x, w, bias) = (sample(&case.0, 0), sample(&filter, 1), sample(&[filter[3]], 2));
+        for r in addends(x.conv2d(&w, None, how).shape()) {
+            let name = format!("conv2d {case:?} plus {:?}", r.shape());
+            let inputs = [x.clone(), w.clone(), r, bias.clone()];
+            check::op(&name, |t| t[0].conv2d_plus(&t[1], Some(&t[3]), how, &t[2]), &inputs);
+            check::op(&format!("{name}, no bias"), |t| t[0].conv2d_plus(&t[1], None, how, &t[2]), &inputs[..3]);
+        }
+    }
+}
+
+#[test]
+fn an_addend_alone_passes_the_op_checks() {
+    let (how, filter) = parts(&CASES[0]);
+    let (x, w, bias) = (sample(&CASES[0].0, 0), sample(&filter, 1), sample(&[filter[3]], 2));
+    for r in addends(x.conv2d(&w, None, how).shape()) {
+        for bias in [None, Some(&bias)] {
+            check::op("conv2d in its addend", |t| x.conv2d_plus(&w, bias, how, &t[0]), std::slice::from_ref(&r));
+        }
+        let both = [bias.clone(), r.clone()];
+        check::op("conv2d in bias and addend", |t| x.conv2d_plus(&w, Some(&t[0]), how, &t[1]), &both);
+    }
+}
+
+/// By tiles of images and of rows, Winograd's bands and blocks of channels, planes of few channels.
+#[test]
+fn with_an_addend_the_bits_are_the_same_for_any_number_of_threads() {
+    let cases = [
+        ([2, 50, 41, 12], [3, 3, 12, 40], Conv2d { stride: (2, 2), padding: (1, 1) }),
+        ([40, 5, 5, 6], [3, 3, 6, 20], Conv2d::same(3, 3)),
+        ([3, 45, 37, 20], [3, 3, 20, 50], Conv2d::same(3, 3)),
+        ([70, 8, 8, 24], [3, 3, 24, 33], Conv2d::same(3, 3)),
+        ([2, 8, 8, 96], [3, 3, 96, 80], Conv2d::same(3, 3)),
+        ([5, 12, 9, 32], [3, 3, 32, 3], Conv2d::same(3, 3)),
+    ];
+    for (image, filter, how) in cases {
+        let (x, w, bias) = (sample(&image, 0), sample(&filter, 1), sample(&[filter[3]], 2));
+        let sums = &x.conv2d(&w, None, how) + &bias;
+        let v = sample(sums.shape(), 3);
+        for r in addends(sums.shape()) {
+            let single = [&x, &w, &bias, &r].map(|t| t.to(Dtype::F32));
+            let run = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let leaves = single.each_ref().map(|t| t.track());
+                    let y = leaves[0].conv2d_plus(&leaves[1], Some(&leaves[2]), how, &leaves[3]);
+                    let mut all = grad((&y * &v.to(Dtype::F32)).sum_all(), &leaves.each_ref());
+                    all.push(y.detach());
+                    all
+                })
+            };
+            let bits = |all: &[Tensor]| all.iter().map(Tensor::to_vec::<f32>).collect::<Vec<_>>();
+            let one = run(1);
+            for threads in [2, 5] {
+                assert!(bits(&one) == bits(&run(threads)), "{image:?} plus {:?} on {threads} threads", r.shape());
+            }
+            // The gradient of what is added is the sum of the result's over what it was repeated for.
+            let over = if r.shape() == sums.shape() { v.clone() } else { v.sum_keep(&[1, 2]) };
+            for (got, exact) in [(&one[4], &sums + &r), (&one[2], v.sum(&[0, 1, 2])), (&one[3], over)] {
+                assert!(distance(got, &exact) < 1e-5 * exact.abs().max_all().item(), "{image:?} plus {:?}", r.shape());
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "conv2d: addend of shape [1, 1, 1, 5] for a result of shape [2, 4, 4, 5]")]
+fn an_addend_of_another_shape_is_named() {
+    let t = |shape: &[usize]| Tensor::zeros(shape, Dtype::F32);
+    t(&[2, 4, 4, 3]).conv2d_plus(&t(&[3, 3, 3, 5]), None, Conv2d::same(3, 3), &t(&[1, 1, 1, 5]));
+}
+
 #[test]
 fn derivatives_in_one_operand_alone_pass_the_op_checks() {
     let (how, filter) = parts(&CASES[1]);

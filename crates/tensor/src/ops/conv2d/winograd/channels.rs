@@ -1,8 +1,11 @@
 //! The order for many channels. Tiles go to the points in groups that stay in the last cache; then each block of channels takes its
 //! part of the filter to the points, for itself alone, and goes through all tiles of the group.
 
+use std::marker::PhantomData;
+
 use pulp::{NullaryFnOnce, Simd};
 
+use super::super::addend::{AddResidual, Added};
 use super::filter::FilterBlock;
 use super::patch::{gradient_patch, patch};
 use super::product::{ADD, GO_ON, Left, product};
@@ -108,8 +111,15 @@ impl<T: Lanes> AtPoints<T> {
     }
 }
 
-/// `y = conv(x, w) + bias`, or its transpose's product; `bias` is padded.
-pub(super) fn correlate<S: Simd, T: Lanes, X: Held<T>>(simd: S, g: &Geometry, x: &[X], w: &[X], bias: &[T], y: &mut [X]) {
+/// `y = conv(x, w) + bias + r`, or its transpose's product.
+pub(super) fn correlate<S: Simd, T: Lanes, X: Held<T>>(
+    simd: S,
+    g: &Geometry,
+    x: &[X],
+    w: &[X],
+    added: &Added<'_, T, X>,
+    y: &mut [X],
+) {
     if y.is_empty() {
         return;
     }
@@ -118,13 +128,23 @@ pub(super) fn correlate<S: Simd, T: Lanes, X: Held<T>>(simd: S, g: &Geometry, x:
     let block = 2 * lanes;
     let groups = Groups::new(g, c_in);
     let mut points = AtPoints::<T>::new(&groups, c_in);
-    let y = Pixels::from(y);
+    let pixels = Pixels::from(&mut *y);
     for group in groups.ranges() {
         points.fill(simd, g, group.clone(), Source::Image(x));
         let mut blocks: Vec<_> = (0..g.c_out).step_by(block).map(|first| first..g.c_out.min(first + block)).collect();
         par::pieces(&mut blocks, 1, g.cost(), |_, channels| {
             let (channels, group) = (channels[0].clone(), group.clone());
-            simd.vectorize(Block { simd, g, w, bias, points: &points, group, channels, y });
+            simd.vectorize(Block { simd, g, w, added, points: &points, group, channels, y: pixels });
+        });
+    }
+    // The images are few and small here.
+    if X::PLAIN
+        && let Some(r) = added.residual(0, 0, y.len())
+    {
+        let cost = y.len();
+        par::pieces(y, par::PIECE, cost, |i, y| {
+            let r = &r[i * par::PIECE..][..y.len()];
+            simd.vectorize(AddResidual { simd, y, r, computed_with: PhantomData::<T> });
         });
     }
 }
@@ -134,7 +154,7 @@ struct Block<'a, S, T: Lanes, X> {
     simd: S,
     g: &'a Geometry,
     w: &'a [X],
-    bias: &'a [T],
+    added: &'a Added<'a, T, X>,
     points: &'a AtPoints<T>,
     group: std::ops::Range<usize>,
     channels: std::ops::Range<usize>,
@@ -145,7 +165,7 @@ impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Block<'_, S, T, X> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let Block { simd, g, w, bias, points, group, channels, y } = self;
+        let Block { simd, g, w, added, points, group, channels, y } = self;
         let (lanes, first, count) = (width::<S, T>(), channels.start, channels.len());
         let columns = count.next_multiple_of(lanes);
         let (bands, step) = (points.bands, apart::<T>(points.bands.tiles() * columns));
@@ -184,9 +204,10 @@ impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Block<'_, S, T, X> {
                     first,
                     count,
                 };
+                let plus = (&added.shift(image)[first..], added.residual(image, 0, len));
                 let y = y.part(image * len, len);
                 // SAFETY: each block writes its own channels.
-                unsafe { to_image.write::<S, T, X>(simd, &sums[tile * columns..], step, &bias[first..], y) };
+                unsafe { to_image.write::<S, T, X>(simd, &sums[tile * columns..], step, plus, y) };
             });
         }
     }

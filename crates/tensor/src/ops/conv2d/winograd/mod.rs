@@ -27,9 +27,10 @@ use std::ops::Range;
 
 use pulp::{NullaryFnOnce, Simd, WithSimd};
 
+use super::addend::{AddResidual, Added, Addend};
 use super::cpu::Geometry;
 use crate::Dtype;
-use crate::lanes::{Held, Lanes, Scratch, put_in, store_part, width};
+use crate::lanes::{Held, Lanes, Scratch, part_of, put_in, store_part, width};
 use crate::par;
 use filter::Points;
 use patch::{gradient_patch, patch};
@@ -172,13 +173,14 @@ fn apart<T>(len: usize) -> usize {
     len + 64 / size_of::<T>()
 }
 
-/// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
+/// `y = conv(x, w) + bias + r`, or its transpose's product, by the geometry.
 /// `X` is what holds images and filters, `T` what is computed with.
 pub(super) struct Correlation<'a, T, X> {
     pub(super) g: &'a Geometry,
     pub(super) x: &'a [X],
     pub(super) w: &'a [X],
     pub(super) bias: Option<&'a [T]>,
+    pub(super) addend: Addend<&'a [X]>,
     pub(super) y: &'a mut [X],
     pub(super) order: Order,
 }
@@ -188,13 +190,9 @@ impl<T: Lanes, X: Held<T>> WithSimd for Correlation<'_, T, X> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let g = self.g;
-        let padded = g.c_out.next_multiple_of(width::<S, T>());
-        let mut bias = vec![T::ZERO; padded];
-        if let Some(given) = self.bias {
-            bias[..g.c_out].copy_from_slice(given);
-        }
+        let added = Added::new(g, self.bias, self.addend);
         if self.order == Order::Channels {
-            return channels::correlate(simd, g, self.x, self.w, &bias, self.y);
+            return channels::correlate(simd, g, self.x, self.w, &added, self.y);
         }
         let filter = Points::<T>::new(simd, g, self.w);
         let bands = Bands::new(g, band_tiles(g));
@@ -210,7 +208,7 @@ impl<T: Lanes, X: Held<T>> WithSimd for Correlation<'_, T, X> {
         };
         par::pieces(&mut parts, 1, g.cost(), |band, part| {
             let (x, y) = (self.x, &mut *part[0]);
-            simd.vectorize(Band { simd, g, bands, band, x, filter: &filter, bias: &bias, y });
+            simd.vectorize(Band { simd, g, bands, band, x, filter: &filter, added: &added, y });
         });
     }
 }
@@ -222,7 +220,7 @@ struct Band<'a, S, T: Lanes, X> {
     band: usize,
     x: &'a [X],
     filter: &'a Points<T>,
-    bias: &'a [T],
+    added: &'a Added<'a, T, X>,
     y: &'a mut [X],
 }
 
@@ -230,7 +228,7 @@ impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Band<'_, S, T, X> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let Band { simd, g, bands, band, x, filter, bias, y } = self;
+        let Band { simd, g, bands, band, x, filter, added, y } = self;
         let lanes = width::<S, T>();
         let (c_in, c_out) = (g.c_in.next_multiple_of(lanes), g.c_out.next_multiple_of(lanes));
         let (from, to) = (apart::<T>(bands.tiles() * c_in), apart::<T>(bands.tiles() * c_out));
@@ -261,10 +259,16 @@ impl<S: Simd, T: Lanes, X: Held<T>> NullaryFnOnce for Band<'_, S, T, X> {
             let (row, column) = ((row - rows.start) * STEP, column * STEP);
             let to_image = Tile { height, width: g.w.output, channels: g.c_out, row, column, first: 0, count: g.c_out };
             let len = height * g.w.output * g.c_out;
+            let plus = (added.shift(image), added.residual(image, rows.start * STEP * g.w.output * g.c_out, len));
             let y = Pixels::from(&mut y[(image - images.start) * len..][..len]);
             // SAFETY: `y` is this band's alone.
-            unsafe { to_image.write::<S, T, X>(simd, &sums[tile * c_out..], to, bias, y) };
+            unsafe { to_image.write::<S, T, X>(simd, &sums[tile * c_out..], to, plus, y) };
         });
+        if X::PLAIN
+            && let Some(r) = added.residual(images.start, rows.start * STEP * g.w.output * g.c_out, y.len())
+        {
+            AddResidual { simd, y, r, computed_with: PhantomData::<T> }.call();
+        }
     }
 }
 
@@ -308,24 +312,33 @@ struct Tile {
 }
 
 impl Tile {
-    /// From sums at the points, `step` apart, to pixels.
+    /// From sums at the points, `step` apart, and what is added to all pixels, to pixels; with the residual (of the same part of an image as `y`)
+    /// where these are rounded as they are written.
     ///
     /// # Safety
     /// Nobody else uses the tile's channels of `y` meanwhile.
     #[inline(always)]
-    unsafe fn write<S: Simd, T: Lanes, X: Held<T>>(&self, simd: S, sums: &[T], step: usize, bias: &[T], y: Pixels<'_, X>) {
+    unsafe fn write<S: Simd, T: Lanes, X: Held<T>>(
+        &self,
+        simd: S,
+        sums: &[T],
+        step: usize,
+        (shift, residual): (&[T], Option<&[X]>),
+        y: Pixels<'_, X>,
+    ) {
         let lanes = width::<S, T>();
         let padded = self.count.next_multiple_of(lanes);
         assert_eq!(y.len, self.height * self.width * self.channels);
+        assert!(residual.is_none_or(|r| r.len() == y.len));
         assert!(self.first + self.count <= self.channels);
-        assert!((POINTS - 1) * step + padded <= sums.len() && bias.len() >= padded);
+        assert!((POINTS - 1) * step + padded <= sums.len() && shift.len() >= padded);
         let inside = self.row + STEP <= self.height && self.column + STEP <= self.width;
         let sums = sums.as_ptr();
         for c in (0..self.count).step_by(lanes) {
             // SAFETY: `padded` elements follow each point, as just asserted.
             let load = |i: usize, j: usize| unsafe { sums.add((i * SIDE + j) * step + c).cast::<T::V<S>>().read_unaligned() };
-            // SAFETY: `bias` has `padded` elements.
-            let bias = unsafe { bias.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
+            // SAFETY: `shift` has `padded` elements.
+            let shift = unsafe { shift.as_ptr().add(c).cast::<T::V<S>>().read_unaligned() };
             let first = (self.row * self.width + self.column) * self.channels + self.first + c;
             if X::PLAIN {
                 if inside && c + lanes <= self.count {
@@ -333,7 +346,7 @@ impl Tile {
                         // SAFETY: all pixels of the tile, and of each the channels `c..c + lanes` of those that are written, lie in `y`.
                         unsafe {
                             let p = y.start.add(first + (i * self.width + j) * self.channels);
-                            X::write(simd, p, T::plus(simd, v, bias));
+                            X::write(simd, p, T::plus(simd, v, shift));
                         }
                     });
                     continue;
@@ -343,16 +356,19 @@ impl Tile {
                         let at = first + (i * self.width + j) * self.channels;
                         // SAFETY: this pixel lies in `y`, and nobody else uses these channels.
                         let channels = unsafe { std::slice::from_raw_parts_mut(y.start.add(at), self.count - c) };
-                        put_in::<S, T, X>(simd, channels, 0, T::plus(simd, v, bias));
+                        put_in::<S, T, X>(simd, channels, 0, T::plus(simd, v, shift));
                     }
                 });
                 continue;
             }
-            let mut tile = [[bias; STEP]; STEP];
+            let mut tile = [[shift; STEP]; STEP];
             both_axes::<S, T, Output, SIDE, STEP>(simd, load, |i, j, v| tile[i][j] = v);
             for (i, row) in tile.iter().enumerate().take(self.height - self.row) {
                 for (j, &v) in row.iter().enumerate().take(self.width - self.column) {
-                    let (at, v) = (first + (i * self.width + j) * self.channels, T::plus(simd, v, bias));
+                    let (at, mut v) = (first + (i * self.width + j) * self.channels, T::plus(simd, v, shift));
+                    if let Some(r) = residual {
+                        v = T::plus(simd, v, part_of::<S, T, X>(simd, &r[at..at + self.count - c], 0));
+                    }
                     // SAFETY: this pixel lies in `y`, with the channels `c..` of those that are written, which nobody else uses.
                     unsafe {
                         let p = y.start.add(at);

@@ -1,5 +1,5 @@
 use super::super::tests::{distance, naive, sample};
-use super::super::{Conv2d, geometry};
+use super::super::{Addend, Conv2d, geometry};
 use super::*;
 use crate::lanes::tests::Vectors;
 use crate::{Tensor, grad};
@@ -38,10 +38,12 @@ fn all(how_to: (Vectors, Order), how: Conv2d, x: &Tensor, w: &Tensor, bias: &Ten
         let (vectors, order) = how_to;
         let (xs, ws, vs) = (x.as_slice::<T>(), w.as_slice::<T>(), v.as_slice::<T>());
         let (g, adjoint) = (of(how, false, x, v.shape(), w), of(how, true, x, v.shape(), w));
-        let bias = Some(bias.as_slice::<T>());
+        let (bias, addend) = (Some(bias.as_slice::<T>()), Addend::Nothing);
         [
-            Tensor::build(v.shape(), |y| vectors.run(Correlation::<T, T> { g: &g, x: xs, w: ws, bias, y, order })),
-            Tensor::build(x.shape(), |y| vectors.run(Correlation::<T, T> { g: &adjoint, x: vs, w: ws, bias: None, y, order })),
+            Tensor::build(v.shape(), |y| vectors.run(Correlation::<T, T> { g: &g, x: xs, w: ws, bias, addend, y, order })),
+            Tensor::build(x.shape(), |y| {
+                vectors.run(Correlation::<T, T> { g: &adjoint, x: vs, w: ws, bias: None, addend, y, order })
+            }),
             Tensor::build(w.shape(), |dw| vectors.run(WeightGradient { g: &g, x: xs, grad: vs, dw, order })),
         ]
     }
@@ -74,6 +76,28 @@ fn in_f64_every_stage_is_exact_for_every_width_of_vectors() {
             for (got, expected) in all(how_to, how, &x, &w, &bias, &v).iter().zip(&expected) {
                 let scale = 1.0 + expected.abs().max_all().item();
                 assert!(distance(got, expected) < 1e-12 * scale, "{case:?}, {how_to:?}: {:?}", expected.shape());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_added_lies_where_it_belongs_for_every_width_of_vectors() {
+    for case in &CASES {
+        let (how, filter) = parts(case);
+        let (x, w, bias) = (sample(&case.0, 0), sample(&filter, 1), sample(&[case.1], 2));
+        let sums = &x.conv2d(&w, None, how) + &bias;
+        let (image, rows) = (sample(sums.shape(), 3), sample(&[x.dim(0), 1, 1, case.1], 4));
+        let g = of(how, false, &x, sums.shape(), &w);
+        for addend in [Addend::Image(&image), Addend::Rows(&rows)] {
+            let expected = &sums + if let Addend::Image(r) | Addend::Rows(r) = addend { r } else { unreachable!() };
+            for (&vectors, order) in Vectors::ALL.iter().flat_map(|vectors| ORDERS.map(|order| (vectors, order))) {
+                let (x, w, bias, addend) = (x.as_slice(), w.as_slice(), Some(bias.as_slice()), addend.map(Tensor::as_slice));
+                let got = Tensor::build(sums.shape(), |y| {
+                    vectors.run(Correlation::<f64, f64> { g: &g, x, w, bias, addend, y, order });
+                });
+                let scale = 1.0 + expected.abs().max_all().item();
+                assert!(distance(&got, &expected) < 1e-12 * scale, "{case:?}, {vectors:?}, {order:?}");
             }
         }
     }
