@@ -160,6 +160,15 @@ impl GroupNorm {
     pub fn forward_silu(&self, x: &Tensor) -> Tensor {
         x.group_norm(self.groups, Some((&self.gamma, &self.beta)), self.epsilon, Activation::Silu)
     }
+
+    /// SiLU of `forward(x) (1 + scale) + shift`, in the same pass: each sample's own `scale` and `shift`, `[B, channels]`, say what follows the
+    /// norm, as in a network that is told the noise level so (Dhariwal & Nichol 2021, arXiv:2105.05233, section 3).
+    #[track_caller]
+    pub fn forward_scaled_silu(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Tensor {
+        let scale = scale + 1.0;
+        let (gamma, beta) = (&scale * &self.gamma, &(&scale * &self.beta) + shift);
+        x.group_norm(self.groups, Some((&gamma, &beta)), self.epsilon, Activation::Silu)
+    }
 }
 
 /// Normalisation over the last axis (Ba et al. 2016), with a learned scale and shift.
@@ -229,5 +238,23 @@ impl Embedding {
     #[track_caller]
     pub fn forward(&self, classes: &[usize]) -> Tensor {
         self.table.gather(classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fokker_tensor::{Dtype, Noise};
+
+    #[test]
+    fn a_scaled_norm_is_the_norm_scaled_and_shifted_before_its_activation() {
+        let draw = |shape: &[usize], step| Noise::new(3, 0).normal(shape, 0, step, Dtype::F64);
+        let mut norm = GroupNorm::new(2, 6, &Init::new(0, Dtype::F64));
+        (norm.gamma, norm.beta) = (draw(&[1, 6], 0).reshape(&[6]), draw(&[1, 6], 1).reshape(&[6]));
+        let (x, scale, shift) = (draw(&[3, 4, 5, 6], 2), draw(&[3, 6], 3), draw(&[3, 6], 4));
+        let pixel = |t: &Tensor| t.reshape(&[3, 1, 1, 6]);
+        let expected = (&(&norm.forward(&x) * &(&pixel(&scale) + 1.0)) + &pixel(&shift)).silu();
+        let found = norm.forward_scaled_silu(&x, &scale, &shift);
+        assert!((&found - &expected).abs().max_all().item() < 1e-13);
     }
 }

@@ -164,7 +164,7 @@ pub(super) fn forward<T: Lanes, X: Held<T>>(
     }
     let mut images: Vec<_> =
         x.chunks_exact(s.image()).zip(y.chunks_exact_mut(s.image())).zip(stats.chunks_exact_mut(2 * s.groups)).collect();
-    par::pieces(&mut images, 1, x.len(), |_, image| {
+    par::pieces(&mut images, 1, x.len(), |b, image| {
         let ((x, y), stats) = &mut image[0];
         let per_group = s.channels / s.groups;
         let shift = s.tile(|c| x[s.group_of(c) * per_group].to_f64());
@@ -181,7 +181,7 @@ pub(super) fn forward<T: Lanes, X: Held<T>>(
             means[g] = T::of(x[g * per_group].to_f64() + d);
             rstds[g] = T::of(1.0 / (variance + eps).sqrt());
         }
-        let affine = s.affine(means, rstds, affine);
+        let affine = s.affine(means, rstds, s.of_sample(affine, b));
         par::pieces(y, piece, x.len(), |i, y| {
             let x = &x[i * piece..][..y.len()];
             dispatch(Apply { x, y, affine: &affine, activation });
@@ -190,6 +190,12 @@ pub(super) fn forward<T: Lanes, X: Held<T>>(
 }
 
 impl Shape {
+    /// The parameters of a sample: its own, if each has some.
+    fn of_sample<'a, T>(&self, affine: Option<(&'a [T], &'a [T])>, b: usize) -> Option<(&'a [T], &'a [T])> {
+        let own = |t: &'a [T]| if t.len() == self.channels { t } else { &t[b * self.channels..][..self.channels] };
+        affine.map(|(gamma, beta)| (own(gamma), own(beta)))
+    }
+
     /// `z = gamma (x - mean) rstd + beta` for one image.
     fn affine<T: Lanes>(&self, means: &[T], rstds: &[T], affine: Option<(&[T], &[T])>) -> Affine<T> {
         Affine {
@@ -290,6 +296,7 @@ pub(super) fn backward<T: Lanes>(
         let (b, (dx, totals)) = &mut image[0];
         let (x, grad) = (&x[*b * s.image()..][..s.image()], &grad[*b * s.image()..][..s.image()]);
         let (means, rstds) = stats[*b * 2 * s.groups..][..2 * s.groups].split_at(s.groups);
+        let affine = s.of_sample(affine, *b);
         let gamma = |c: usize| affine.map_or(1.0, |(gamma, _)| gamma[c].wide());
         let affine = s.affine(means, rstds, affine);
         let piece = s.piece();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! x̂ = (x - mean) / sqrt(var + eps)      mean, var over all positions and the channels of a group, for each sample
-//! z = gamma x̂ + beta                     gamma, beta for each channel
+//! z = gamma x̂ + beta                     gamma, beta for each channel, or for each channel of each sample
 //! y = z  or  silu(z)
 //! ```
 //!
@@ -68,14 +68,22 @@ impl Op for GroupNorm {
         };
         let mut grads = vec![needed[0].then_some(dx)];
         if self.affine {
-            // Over the batch, in order.
-            let mut total = vec![0.0; 2 * s.channels];
-            for image in sums.chunks_exact((2 * s.channels).max(1)) {
-                total.iter_mut().zip(image).for_each(|(t, x)| *t += x);
+            // Of each sample: those of beta, then those of gamma.
+            let half = |first: usize| sums.chunks_exact((2 * s.channels).max(1)).map(move |image| &image[first..][..s.channels]);
+            for (input, first) in [(1, s.channels), (2, 0)] {
+                grads.push(needed[input].then(|| {
+                    let shape = saved.input(input).shape();
+                    let sums = match shape.len() {
+                        1 => half(first).fold(vec![0.0; s.channels], |mut total, image| {
+                            // Over the batch, in order.
+                            total.iter_mut().zip(image).for_each(|(t, x)| *t += x);
+                            total
+                        }),
+                        _ => half(first).collect::<Vec<_>>().concat(),
+                    };
+                    Tensor::from_f64(shape, &sums, x.dtype())
+                }));
             }
-            let (beta, gamma) = total.split_at(s.channels);
-            grads.push(needed[1].then(|| Tensor::from_f64(&[s.channels], gamma, x.dtype())));
-            grads.push(needed[2].then(|| Tensor::from_f64(&[s.channels], beta, x.dtype())));
         }
         grads
     }
@@ -84,6 +92,8 @@ impl Op for GroupNorm {
         let (x, s) = (saved.input(0), self.shape);
         let grouped = [s.batch, s.pixels, s.groups, s.channels / s.groups];
         let flat = [s.batch, s.pixels, s.channels];
+        // A sample's own parameters are the same at all its positions.
+        let at_positions = |t: &Tensor| if t.rank() == 1 { t.clone() } else { t.reshape(&[s.batch, 1, s.channels]) };
         let axes = [1, 3];
         let split = x.reshape(&grouped);
         let centred = &split - &split.mean_keep(&axes);
@@ -94,19 +104,21 @@ impl Op for GroupNorm {
             let t = &t - &t.mean_keep(&axes);
             let t = &(&t - &(&normal * &(&normal * &t).mean_keep(&axes))) * &rstd;
             let t = t.reshape(&flat);
-            self.affine(saved).map_or(t.clone(), |(gamma, _)| &t * gamma)
+            self.affine(saved).map_or(t.clone(), |(gamma, _)| &t * &at_positions(gamma))
         });
         let normal = normal.reshape(&flat);
         for (i, t) in tangents.iter().enumerate().skip(1) {
-            let Some(t) = t else { continue };
-            let term = if i == 1 { &normal * t } else { t.broadcast_to(&flat) };
+            let Some(t) = t.as_ref().map(at_positions) else { continue };
+            let term = if i == 1 { &normal * &t } else { t.broadcast_to(&flat) };
             t_z = Some(t_z.map_or(term.clone(), |sum| &sum + &term));
         }
         let t_z = t_z.expect("jvp is called with a tangent");
         let t_y = match self.activation {
             Activation::None => t_z,
             Activation::Silu => {
-                let z = self.affine(saved).map_or(normal.clone(), |(gamma, beta)| &(&normal * gamma) + beta);
+                let z = self
+                    .affine(saved)
+                    .map_or(normal.clone(), |(gamma, beta)| &(&normal * &at_positions(gamma)) + &at_positions(beta));
                 let sigmoid = z.sigmoid();
                 &t_z * &(&sigmoid * &(&(&z * &(1.0 - &sigmoid)) + 1.0))
             }
@@ -117,10 +129,10 @@ impl Op for GroupNorm {
 
 impl Tensor {
     /// Group normalisation of `[B, .., C]`: over all positions and the `C / groups` channels of a group, for each sample; then
-    /// `affine` = (gamma `[C]`, beta `[C]`), then the activation. Sums are accumulated in `f64`.
+    /// `affine` = (gamma, beta), each `[C]` for all samples or `[B, C]`, then the activation. Sums are accumulated in `f64`.
     ///
     /// # Panics
-    /// If `groups` does not divide the channels, the affine parameters are not of shape `[C]`, or the types differ.
+    /// If `groups` does not divide the channels, the affine parameters are not of shape `[C]` or `[B, C]`, or the types differ.
     #[track_caller]
     pub fn group_norm(&self, groups: usize, affine: Option<(&Tensor, &Tensor)>, eps: f64, activation: Activation) -> Tensor {
         assert!(self.rank() >= 2, "group_norm: shape {:?} is not [B, .., C]", self.shape());
@@ -132,7 +144,12 @@ impl Tensor {
             self.shape()
         );
         for (name, t) in affine.iter().flat_map(|&(gamma, beta)| [("gamma", gamma), ("beta", beta)]) {
-            assert_eq!(t.shape(), [shape.channels], "group_norm: {name} for an input of shape {:?}", self.shape());
+            assert!(
+                t.shape() == [shape.channels] || t.shape() == [shape.batch, shape.channels],
+                "group_norm: {name} of shape {:?} for an input of shape {:?}",
+                t.shape(),
+                self.shape()
+            );
             assert_eq!(t.dtype(), self.dtype(), "group_norm: element types of {name} and input");
         }
         let (y, stats) = match self.device() {
@@ -186,7 +203,8 @@ mod tests {
                 for i in members {
                     let c = i % s.channels;
                     let normal = (data[i] - mean) / (variance + eps).sqrt();
-                    let z = affine.map_or(normal, |(a, b)| normal * a.as_slice::<f64>()[c] + b.as_slice::<f64>()[c]);
+                    let of = |t: &Tensor| t.as_slice::<f64>()[if t.rank() == 1 { c } else { b * s.channels + c }];
+                    let z = affine.map_or(normal, |(gamma, beta)| normal * of(gamma) + of(beta));
                     y[i] = if activation == Activation::Silu { z / (1.0 + (-z).exp()) } else { z };
                 }
             }
@@ -204,8 +222,9 @@ mod tests {
         for (shape, groups) in CASES {
             let c = shape[shape.len() - 1];
             let (x, gamma, beta) = (&sample(shape, 0) + 3.0, sample(&[c], 1), sample(&[c], 2));
+            let own = [3, 4].map(|i| sample(&[shape[0], c], i));
             for activation in [Activation::None, Activation::Silu] {
-                for affine in [None, Some((&gamma, &beta))] {
+                for affine in [None, Some((&gamma, &beta)), Some((&own[0], &own[1])), Some((&gamma, &own[1]))] {
                     let expected = naive(&x, groups, affine, 1e-5, activation);
                     let y = x.group_norm(groups, affine, 1e-5, activation);
                     assert!(distance(&y.to_vec(), &expected) < 1e-11, "{shape:?} {activation:?}");
@@ -230,6 +249,9 @@ mod tests {
                 check::op(&name, |t| t[0].group_norm(groups, None, 1e-2, activation), &inputs[..1]);
                 let (x, affine) = (&inputs[0], &inputs[1..]);
                 check::op(&name, |t| x.group_norm(groups, Some((&t[0], &t[1])), 1e-2, activation), affine);
+                let own = [sample(shape, 0), sample(&[shape[0], c], 3), sample(&[shape[0], c], 4)];
+                let name = format!("{name} with parameters of each sample");
+                check::op(&name, |t| t[0].group_norm(groups, Some((&t[1], &t[2])), 1e-2, activation), &own);
             }
         }
     }
@@ -276,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "group_norm: gamma for an input of shape [1, 2, 6]")]
+    #[should_panic(expected = "group_norm: gamma of shape [5] for an input of shape [1, 2, 6]")]
     fn parameters_of_another_shape_are_refused() {
         let p = Tensor::zeros(&[5], Dtype::F32);
         Tensor::zeros(&[1, 2, 6], Dtype::F32).group_norm(3, Some((&p, &p)), 1e-5, Activation::None);
