@@ -43,5 +43,6 @@ pub use bf16::Bf16;
 pub use element::{Dtype, Element, Stored};
 pub use graph::{Jacobian, checkpoint, grad, linearize};
 pub use noise::Noise;
+pub use pool::{Memory, memory};
 pub use storage::Device;
 pub use tensor::Tensor;
