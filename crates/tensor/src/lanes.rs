@@ -264,7 +264,7 @@ pub(crate) fn lanes<T: Lanes>() -> usize {
             width::<S, T>()
         }
     }
-    pulp::Arch::new().dispatch(Ask::<T>(std::marker::PhantomData))
+    dispatch(Ask::<T>(std::marker::PhantomData))
 }
 
 /// Runs a loop with the widest vectors of this processor.
@@ -427,7 +427,7 @@ pub(crate) mod tests {
     }
 
     thread_local! {
-        /// What [`dispatch`] uses on this thread (work small enough that it is not handed to another).
+        /// What [`dispatch`] and [`simd::widest`](crate::simd::widest) use on this thread (work small enough that it is not handed to another).
         pub(crate) static CHOSEN: Cell<Option<Vectors>> = const { Cell::new(None) };
     }
 
@@ -453,7 +453,20 @@ pub(crate) mod tests {
             }
         }
 
-        /// Calls `f` with [`dispatch`] choosing these vectors on this thread.
+        /// A loop that is not written with vectors, compiled for them.
+        pub(crate) fn compiled<F: NullaryFnOnce>(self, f: F) -> F::Output {
+            match self {
+                Vectors::Widest => pulp::Arch::new().dispatch(f),
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx2 => match pulp::x86::V3::try_new() {
+                    Some(simd) => simd.vectorize(f),
+                    None => f.call(),
+                },
+                Vectors::Portable | Vectors::None => f.call(),
+            }
+        }
+
+        /// Calls `f` with [`dispatch`] and [`simd::widest`](crate::simd::widest) choosing these vectors on this thread.
         pub(crate) fn with<R>(self, f: impl FnOnce() -> R) -> R {
             CHOSEN.set(Some(self));
             let result = f();

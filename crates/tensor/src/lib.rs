@@ -23,6 +23,8 @@
 //!
 //! Misuse of shapes and types panics with both sides in the message.
 
+#[cfg(test)]
+mod accuracy;
 mod bf16;
 pub mod check;
 pub mod element;

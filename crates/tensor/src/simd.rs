@@ -5,6 +5,10 @@ use pulp::NullaryFnOnce;
 /// Runs a loop body compiled for this processor. Implemented by small structs so that the body is inlined into each
 /// version.
 pub(crate) fn widest<F: NullaryFnOnce>(body: F) -> F::Output {
+    #[cfg(test)]
+    if let Some(vectors) = crate::lanes::tests::CHOSEN.get() {
+        return vectors.compiled(body);
+    }
     pulp::Arch::new().dispatch(body)
 }
 

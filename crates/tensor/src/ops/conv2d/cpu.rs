@@ -11,7 +11,7 @@
 use super::kernel::{Correlate, Outer};
 use super::{few, winograd};
 use crate::element::Stored;
-use crate::lanes::{Lanes, Scratch, lanes};
+use crate::lanes::{Lanes, Scratch, dispatch, lanes};
 use crate::par;
 
 /// Elements of slab a tile aims for: with the packed weights in passing it stays in a 1 MiB L2 cache.
@@ -225,7 +225,7 @@ fn pack<T: Lanes>(g: &Geometry, w: &[T], phase_h: usize, phase_w: usize) -> Filt
 /// `y = conv(x, w) + bias`, or its transpose's product, by the geometry.
 pub(super) fn correlate<T: Lanes>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
     if winograd::suits(g, T::DTYPE) {
-        return pulp::Arch::new().dispatch(winograd::Correlation::<T, T> { g, x, w, bias, y, order: winograd::Order::of(g) });
+        return dispatch(winograd::Correlation::<T, T> { g, x, w, bias, y, order: winograd::Order::of(g) });
     }
     if few::suits(g) {
         return few::correlate(g, x, w, bias, y);
@@ -311,7 +311,7 @@ fn correlate_tile<T: Lanes>(
             }
             let run = filter.taps_w * g.c_in;
             let segments: Vec<usize> = if run == 0 { Vec::new() } else { (0..filter.taps_h).map(|s| s * slab.row).collect() };
-            pulp::Arch::new().dispatch(Correlate {
+            dispatch(Correlate {
                 x: slab.data(),
                 x_at: &x_at,
                 segments: &segments,
@@ -334,7 +334,7 @@ const PARTIALS: usize = 8 << 20;
 /// Tiles are summed within at most 16 parts in order, the parts then in order: the same bits for any number of threads.
 pub(super) fn weight_gradient<T: Lanes>(g: &Geometry, x: &[T], grad: &[T], dw: &mut [T]) {
     if winograd::suits_gradient(g, T::DTYPE) {
-        return pulp::Arch::new().dispatch(winograd::WeightGradient { g, x, grad, dw, order: winograd::Order::of_gradient(g) });
+        return dispatch(winograd::WeightGradient { g, x, grad, dw, order: winograd::Order::of_gradient(g) });
     }
     if few::suits(g) {
         return few::weight_gradient(g, x, grad, dw);
@@ -404,7 +404,7 @@ fn weight_gradient_tile<T: Lanes>(
     for group in starts.chunks(group) {
         for (kh, dw) in sums.chunks_exact_mut((run * padded).max(1)).enumerate() {
             let rows: Vec<(usize, usize)> = group.iter().map(|&(x, y)| (x + kh * slab.row, y)).collect();
-            pulp::Arch::new().dispatch(Outer {
+            dispatch(Outer {
                 x: slab.data(),
                 x_step: g.w.stride * g.c_in,
                 g: gradient.as_slice(),

@@ -93,7 +93,7 @@ macro_rules! unary {
         }
 
         #[cfg(test)]
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        pub(crate) const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
 
@@ -268,7 +268,7 @@ impl Op for Unary {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn sample(shape: &[usize], low: f64, high: f64) -> Tensor {
@@ -286,7 +286,8 @@ mod tests {
         }
     }
 
-    fn call(name: &str, x: &Tensor) -> Tensor {
+    /// The function of this name.
+    pub(crate) fn call(name: &str, x: &Tensor) -> Tensor {
         match name {
             "exp" => x.exp(),
             "ln" => x.ln(),
