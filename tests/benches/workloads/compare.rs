@@ -12,6 +12,9 @@ use crate::{Arguments, Failure, How};
 pub(crate) struct Measured {
     pub(crate) ms_all: Vec<f64>,
     pub(crate) peak_rss_mb: f64,
+    /// Pages that a timed call touched for the first time, on average; of ours, where the system counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) page_faults: Option<f64>,
     /// Of a workload whose answers are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) accuracy: Option<Accuracy>,
@@ -26,6 +29,9 @@ pub(crate) struct Summary {
     ms_10_percent: f64,
     ms_90_percent: f64,
     peak_rss_mb: f64,
+    /// Per call; the most of the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page_faults: Option<f64>,
     /// Its time over ours: the median of the rounds' ratios, each of medians, with the least and the greatest.
     pub(crate) ratio: Option<[f64; 3]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +62,7 @@ impl Summary {
             Answer::Measured(m) => {
                 self.rounds.push(m.ms_all);
                 self.peak_rss_mb = self.peak_rss_mb.max(m.peak_rss_mb);
+                self.page_faults = m.page_faults.into_iter().chain(self.page_faults).reduce(f64::max);
                 self.accuracy = m.accuracy;
             }
             Answer::Unsupported { unsupported } => {

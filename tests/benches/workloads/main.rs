@@ -153,6 +153,13 @@ fn peak_rss_mb() -> f64 {
     line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
+/// Pages that this process touched for the first time so far, where the system tells.
+fn page_faults() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name, which may hold anything: state, parent, group, session, terminal, its group, flags, then these.
+    stat.rsplit(')').next()?.split_whitespace().nth(7)?.parse().ok()
+}
+
 fn measure(workload: &str, sizes: &Sizes, reps: usize, seconds: f64) -> Result<compare::Measured, Failure> {
     let mut call = call(workload, sizes)?;
     let warm_up = match workload.split('-').next_back() {
@@ -162,13 +169,15 @@ fn measure(workload: &str, sizes: &Sizes, reps: usize, seconds: f64) -> Result<c
     };
     (0..warm_up).for_each(|_| call());
     let begin = Instant::now();
-    let mut ms_all = Vec::new();
+    let mut ms_all = Vec::with_capacity(reps);
+    let faults = page_faults();
     while ms_all.is_empty() || (ms_all.len() < reps && begin.elapsed().as_secs_f64() < seconds) {
         let started = Instant::now();
         call();
         ms_all.push(started.elapsed().as_secs_f64() * 1e3);
     }
+    let page_faults = page_faults().zip(faults).map(|(after, before)| (after - before) / ms_all.len() as f64);
     let peak_rss_mb = peak_rss_mb();
     let accuracy = if workload == likelihood::WORKLOAD { Some(likelihood::accuracy()?) } else { None };
-    Ok(compare::Measured { ms_all, peak_rss_mb, accuracy })
+    Ok(compare::Measured { ms_all, peak_rss_mb, page_faults, accuracy })
 }

@@ -116,9 +116,9 @@ impl Op for GroupNorm {
         let t_y = match self.activation {
             Activation::None => t_z,
             Activation::Silu => {
-                let z = self.affine(saved).map_or(normal.clone(), |(gamma, beta)| {
-                    &(&normal * &at_positions(gamma)) + &at_positions(beta)
-                });
+                let z = self
+                    .affine(saved)
+                    .map_or(normal.clone(), |(gamma, beta)| &(&normal * &at_positions(gamma)) + &at_positions(beta));
                 let sigmoid = z.sigmoid();
                 &t_z * &(&sigmoid * &(&(&z * &(1.0 - &sigmoid)) + 1.0))
             }
