@@ -124,7 +124,7 @@ impl Report<'_> {
     fn table(&self) -> String {
         let columns = self.present();
         let mut text = String::from(
-            "<div class=\"wide\"><table class=\"rows\"><thead><tr><th></th><th>solver</th><th>steps</th><th>NFE</th>",
+            "<div class=\"wide\"><table class=\"rows ways\"><thead><tr><th></th><th>solver</th><th>steps</th><th>NFE</th>",
         );
         for column in &columns {
             let arrow = match column.better {
