@@ -103,6 +103,39 @@ fn convolutions(filter: &[String]) {
     }
 }
 
+type Block<'a> = &'a dyn Fn(&[Tensor; 5]) -> Tensor;
+
+/// A network's residual block with its backward pass, what is added being part of the convolutions or operations of its own.
+fn blocks(filter: &[String]) {
+    for (batch, side, channels) in [(64, 28, 32), (64, 14, 64), (8, 32, 128), (8, 16, 256)] {
+        let name = format!("{batch} x {side}x{side}, {channels}");
+        let how = Conv2d::same(3, 3);
+        let leaves = [
+            normal(&[batch, side, side, channels], 0),
+            normal(&[3, 3, channels, channels], 1),
+            normal(&[3, 3, channels, channels], 2),
+            normal(&[channels], 3),
+            normal(&[batch, 1, 1, channels], 4),
+        ];
+        let norm = |x: &Tensor, gamma: &Tensor| x.group_norm(8, Some((gamma, gamma)), 1e-5, Activation::Silu);
+        let fused = |[x, w1, w2, b, e]: &[Tensor; 5]| {
+            let h = norm(&norm(x, b).conv2d_plus(w1, Some(b), how, e), b);
+            h.conv2d_plus(w2, Some(b), how, x)
+        };
+        let apart = |[x, w1, w2, b, e]: &[Tensor; 5]| {
+            let h = norm(&(&norm(x, b).conv2d(w1, Some(b), how) + e), b);
+            x + &h.conv2d(w2, Some(b), how)
+        };
+        for (kind, f) in [("block", &fused as Block<'_>), ("block, adding apart", &apart)] {
+            time(filter, &format!("{kind} {name}"), 0.0, || drop(black_box(f(&leaves))));
+            time(filter, &format!("{kind}, backward {name}"), 0.0, || {
+                let leaves = leaves.each_ref().map(|t| t.track());
+                drop(black_box(grad(f(&leaves).square().mean_all(), &leaves.each_ref())));
+            });
+        }
+    }
+}
+
 fn products(filter: &[String]) {
     for (m, k, n) in [(1024, 1024, 1024), (512, 256, 256), (512, 66, 256), (50176, 64, 32), (12544, 128, 64), (64, 128, 64)] {
         let (a, b, c) = (normal(&[m, k], 0), normal(&[k, n], 1), normal(&[m, n], 2));
@@ -151,6 +184,7 @@ fn main() {
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     one.install(|| {
         convolutions(&filter);
+        blocks(&filter);
         products(&filter);
         passes(&filter);
     });
