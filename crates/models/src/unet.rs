@@ -418,6 +418,30 @@ mod tests {
     }
 
     #[test]
+    fn at_one_noise_level_a_batch_is_what_each_sample_is_alone_and_with_a_level_of_its_own() {
+        for (classes, labels) in [(None, None), (Some(3), Some(vec![0, 2, 3]))] {
+            let network = network([8, 8, 2], classes, 1);
+            let x = Noise::new(2, 0).normal(&[3, 8, 8, 2], 0, 0, Dtype::F64);
+            let y = network.forward(&x, &[0.3], labels.as_deref());
+            let each = network.forward(&x, &[0.3; 3], labels.as_deref());
+            assert!((&y - &each).abs().max_all().item() < 1e-12, "{classes:?}");
+            for i in 0..3 {
+                let alone = network.forward(&x.slice(0, i..i + 1), &[0.3], labels.as_ref().map(|labels| &labels[i..i + 1]));
+                assert!((&y.slice(0, i..i + 1) - &alone).abs().max_all().item() < 1e-12, "{classes:?}, sample {i}");
+            }
+            // Gradients too: all samples share what the embedding adds.
+            let gradients = |noise: &[f64]| {
+                fokker_nn::value_and_grad(&network, |m: &Network| m.forward(&x, noise, labels.as_deref()).square().sum_all()).1
+            };
+            let (shared, own) = (gradients(&[0.3]), gradients(&[0.3; 3]));
+            for ((path, a), (_, b)) in shared.parameters().iter().zip(own.parameters()) {
+                let scale = 1.0 + b.abs().max_all().item();
+                assert!((*a - b).abs().max_all().item() < 1e-11 * scale, "{path}");
+            }
+        }
+    }
+
+    #[test]
     fn images_of_any_size_keep_their_shape_and_their_last_pixel_counts() {
         for (shape, patch) in [([8, 8, 1], 1), ([7, 10, 3], 1), ([1, 5, 2], 1), ([8, 8, 1], 2), ([7, 11, 2], 3)] {
             let network = network(shape, None, patch);

@@ -96,8 +96,8 @@ impl Conv2d {
         x.conv2d(&self.weight, self.bias.as_ref(), self.geometry())
     }
 
-    /// [`forward`](Self::forward) plus a tensor of the result's shape, or of one pixel for each sample, `[B, 1, 1, outputs]`, in the same
-    /// pass.
+    /// [`forward`](Self::forward) plus a tensor of the result's shape, or of one pixel for each sample, `[B, 1, 1, outputs]`, or for all, in the
+    /// same pass.
     #[track_caller]
     pub fn forward_plus(&self, x: &Tensor, addend: &Tensor) -> Tensor {
         x.conv2d_plus(&self.weight, self.bias.as_ref(), self.geometry(), addend)

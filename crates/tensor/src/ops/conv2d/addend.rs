@@ -1,5 +1,5 @@
 //! What is added to a convolution's sums besides the bias: a tensor of the result's shape (a residual), or a row of channels for each sample
-//! (the shift by a noise level's embedding).
+//! or for all (the shift by a noise level's embedding).
 //!
 //! Vectors of sums are written with the bias and the sample's row. A residual follows piece by piece, where the cache still holds what was
 //! written; where numbers are rounded as they are written, before that.
@@ -17,7 +17,7 @@ use crate::{Tensor, simd};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Addend<R> {
     Nothing,
-    /// `[B, C_out]`: one for all pixels of a sample.
+    /// `[B, C_out]`, one for all pixels of a sample, or `[1, C_out]`, one for all samples.
     Rows(R),
     /// `[B, OH, OW, C_out]`.
     Image(R),
@@ -47,7 +47,7 @@ impl<'a> Addend<&'a Tensor> {
     pub(super) fn of(r: &'a Tensor, [b, oh, ow, c]: [usize; 4]) -> Self {
         match r.shape() {
             shape if shape == [b, oh, ow, c] => Addend::Image(r),
-            shape if shape == [b, 1, 1, c] => Addend::Rows(r),
+            shape if shape == [b, 1, 1, c] || shape == [1, 1, 1, c] => Addend::Rows(r),
             shape => panic!("conv2d: addend of shape {shape:?} for a result of shape {:?}", [b, oh, ow, c]),
         }
     }
@@ -67,8 +67,8 @@ impl<X> Addend<&[X]> {
                 simd::widest(Add { y, r });
             }
             Addend::Rows(r) => {
-                let r = &r[images.start * g.c_out..images.end * g.c_out];
-                for (y, r) in y.chunks_exact_mut((rows.len() * row).max(1)).zip(r.chunks_exact(g.c_out)) {
+                for (image, y) in images.zip(y.chunks_exact_mut((rows.len() * row).max(1))) {
+                    let r = if r.len() == g.c_out { r } else { &r[image * g.c_out..][..g.c_out] };
                     simd::widest(Add { y, r });
                 }
             }
@@ -111,7 +111,7 @@ impl<'a, T: Lanes, X: Held<T>> Added<'a, T, X> {
             Addend::Image(r) => (None, Some(r)),
         };
         let each = g.c_out.next_multiple_of(MOST);
-        let mut shifts = vec![T::ZERO; each * rows.map_or(1, |_| g.batch)];
+        let mut shifts = vec![T::ZERO; each * rows.map_or(1, |r| r.len() / g.c_out.max(1))];
         for (b, shift) in shifts.chunks_exact_mut(each.max(1)).enumerate() {
             if let Some(bias) = bias {
                 shift[..g.c_out].copy_from_slice(bias);

@@ -141,7 +141,8 @@ impl Convolution {
 /// A convolution with the shapes its derivatives need. Inputs: image, filter, the bias if there is one, the addend if there is one.
 struct Recorded {
     convolution: Convolution,
-    addend: Addend<()>,
+    /// The first extent of it.
+    addend: Addend<usize>,
     filter: Vec<usize>,
     output: Vec<usize>,
 }
@@ -168,14 +169,17 @@ impl Op for Recorded {
         });
         let mut grads = vec![dx, dw];
         let addend = |needed: bool| match self.addend {
-            Addend::Rows(()) if needed => Some(grad.sum_keep(&[1, 2])),
-            Addend::Image(()) if needed => Some(grad.clone()),
+            Addend::Rows(rows) if needed => {
+                let sums = grad.sum_keep(&[1, 2]);
+                Some(if rows == grad.dim(0) { sums } else { sums.sum_keep(&[0]) })
+            }
+            Addend::Image(_) if needed => Some(grad.clone()),
             _ => None,
         };
         let dr = needed.get(2 + usize::from(bias)).and_then(|&needed| addend(needed));
         if bias {
             // The rows' gradients, where there are such, are half of the way.
-            let sums = if self.addend == Addend::Rows(()) { dr.as_ref() } else { None };
+            let sums = if matches!(self.addend, Addend::Rows(_)) { dr.as_ref() } else { None };
             grads.push(needed[2].then(|| sums.unwrap_or(grad).sum(&[0, 1, 2])));
         }
         if self.addend != Addend::Nothing {
@@ -214,7 +218,7 @@ fn apply(convolution: Convolution, x: &Tensor, w: &Tensor, bias: Option<&Tensor>
     if inputs.iter().all(|t| !t.is_tracked()) {
         return y;
     }
-    let (filter, output, addend) = (w.shape().to_vec(), y.shape().to_vec(), addend.map(|_| ()));
+    let (filter, output, addend) = (w.shape().to_vec(), y.shape().to_vec(), addend.map(|r| r.dim(0)));
     record(Recorded { convolution, addend, filter, output }, &inputs, y)
 }
 
@@ -229,8 +233,8 @@ impl Tensor {
         self.convolution(w, bias, how, None)
     }
 
-    /// [`conv2d`](Self::conv2d) plus `addend` of the result's shape, or of one pixel for each sample, `[B, 1, 1, C_out]`: one pass over the
-    /// result.
+    /// [`conv2d`](Self::conv2d) plus `addend` of the result's shape, or of one pixel for each sample, `[B, 1, 1, C_out]`, or for all: one pass over
+    /// the result.
     ///
     /// # Panics
     /// If the shapes do not fit together, the filter is larger than the padded image, or the types differ.

@@ -114,9 +114,9 @@ fn the_transpose_passes_the_op_checks() {
     }
 }
 
-/// What may be added to a result of this shape: a tensor of that shape, and a pixel for each sample.
-fn addends(y: &[usize]) -> [Tensor; 2] {
-    [sample(y, 5), sample(&[y[0], 1, 1, y[3]], 6)]
+/// What may be added to a result of this shape: a tensor of that shape, a pixel for each sample, and one for all.
+fn addends(y: &[usize]) -> [Tensor; 3] {
+    [sample(y, 5), sample(&[y[0], 1, 1, y[3]], 6), sample(&[1, 1, 1, y[3]], 7)]
 }
 
 #[test]
@@ -197,7 +197,11 @@ fn with_an_addend_the_bits_are_the_same_for_any_number_of_threads() {
                 assert!(bits(&one) == bits(&run(threads)), "{image:?} plus {:?} on {threads} threads", r.shape());
             }
             // The gradient of what is added is the sum of the result's over what it was repeated for.
-            let over = if r.shape() == sums.shape() { v.clone() } else { v.sum_keep(&[1, 2]) };
+            let over = match r.shape() {
+                shape if shape == sums.shape() => v.clone(),
+                [1, ..] => v.sum_keep(&[0, 1, 2]),
+                _ => v.sum_keep(&[1, 2]),
+            };
             for (got, exact) in [(&one[4], &sums + &r), (&one[2], v.sum(&[0, 1, 2])), (&one[3], over)] {
                 assert!(distance(got, &exact) < 1e-5 * exact.abs().max_all().item(), "{image:?} plus {:?}", r.shape());
             }
@@ -206,10 +210,10 @@ fn with_an_addend_the_bits_are_the_same_for_any_number_of_threads() {
 }
 
 #[test]
-#[should_panic(expected = "conv2d: addend of shape [1, 1, 1, 5] for a result of shape [2, 4, 4, 5]")]
+#[should_panic(expected = "conv2d: addend of shape [3, 1, 1, 5] for a result of shape [2, 4, 4, 5]")]
 fn an_addend_of_another_shape_is_named() {
     let t = |shape: &[usize]| Tensor::zeros(shape, Dtype::F32);
-    t(&[2, 4, 4, 3]).conv2d_plus(&t(&[3, 3, 3, 5]), None, Conv2d::same(3, 3), &t(&[1, 1, 1, 5]));
+    t(&[2, 4, 4, 3]).conv2d_plus(&t(&[3, 3, 3, 5]), None, Conv2d::same(3, 3), &t(&[3, 1, 1, 5]));
 }
 
 #[test]

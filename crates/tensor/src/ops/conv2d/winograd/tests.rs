@@ -88,8 +88,9 @@ fn what_is_added_lies_where_it_belongs_for_every_width_of_vectors() {
         let (x, w, bias) = (sample(&case.0, 0), sample(&filter, 1), sample(&[case.1], 2));
         let sums = &x.conv2d(&w, None, how) + &bias;
         let (image, rows) = (sample(sums.shape(), 3), sample(&[x.dim(0), 1, 1, case.1], 4));
+        let row = sample(&[1, 1, 1, case.1], 5);
         let g = of(how, false, &x, sums.shape(), &w);
-        for addend in [Addend::Image(&image), Addend::Rows(&rows)] {
+        for addend in [Addend::Image(&image), Addend::Rows(&rows), Addend::Rows(&row)] {
             let expected = &sums + if let Addend::Image(r) | Addend::Rows(r) = addend { r } else { unreachable!() };
             for (&vectors, order) in Vectors::ALL.iter().flat_map(|vectors| ORDERS.map(|order| (vectors, order))) {
                 let (x, w, bias, addend) = (x.as_slice(), w.as_slice(), Some(bias.as_slice()), addend.map(Tensor::as_slice));
