@@ -61,6 +61,16 @@ pub(super) fn stretched(s: f64) -> f64 {
     (STRETCH * s.sinh()).asinh()
 }
 
+/// `f` of each number, computed once for neighbours that are the same.
+pub(super) fn each(x: &[f64], f: impl Fn(f64) -> f64) -> Vec<f64> {
+    let mut last: Option<(f64, f64)> = None;
+    let mut value = |x: f64| match last {
+        Some((before, value)) if before == x => value,
+        _ => last.insert((x, f(x))).1,
+    };
+    x.iter().map(|&x| value(x)).collect()
+}
+
 /// `ln cosh s`, for any `s`.
 pub(super) fn ln_cosh(s: f64) -> f64 {
     s.abs() + (-2.0 * s.abs()).exp().ln_1p() - LN_2

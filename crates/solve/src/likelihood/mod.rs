@@ -59,8 +59,9 @@ mod angle;
 
 use std::f64::consts::TAU;
 
-use fokker_sde::{Cond, Counted, Counter, Denoiser, Sde};
+use fokker_sde::{Cond, Denoiser, Sde};
 use fokker_tensor::{Dtype, Noise, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::combine::{combine, combine_each};
@@ -69,7 +70,7 @@ use crate::error::SolveError;
 use crate::solvers::{Adaptive, Control, Method, VariableAdams, fixed};
 
 pub(crate) use angle::place;
-use angle::{Angle, STRETCH, ln_cosh, stretched};
+use angle::{Angle, STRETCH, each, ln_cosh, stretched};
 
 /// How to compute log-densities, as written in configuration files. Fields that are left out take their defaults.
 ///
@@ -261,15 +262,15 @@ impl Likelihood {
         if x.is_empty() {
             return Ok(LogDensity { log_density: vec![0.0; batch], latent: x, nfe: 0, products: 0 });
         }
-        let calls = Counter::new();
         let mut flow = Flow {
-            denoiser: &Counted::new(denoiser, calls.clone()),
+            denoiser,
             cond,
             angle: &angle,
             divergence: &self.divergence,
             drawn: Drawn::new(&self.divergence, noise, first_sample, x.shape(), Dtype::F64),
             shape: &x.shape()[1..],
             first_sample,
+            nfe: 0,
             products: 0,
         };
         flow.finite(&x, &[angle.s.0], &[], "the data", "")?;
@@ -283,7 +284,7 @@ impl Likelihood {
         let closed = d as f64 * (ln_cosh(angle.s.1) - ln_cosh(angle.s.0) + angle.scale(angle.t.0).ln());
         let integrals = y.as_slice::<f64>().iter().skip(d).step_by(d + 1);
         let log_density = prior.iter().zip(integrals).map(|(prior, integral)| prior - integral - closed).collect();
-        Ok(LogDensity { log_density, latent: &end * angle.scale(angle.t.1), nfe: calls.get(), products: flow.products })
+        Ok(LogDensity { log_density, latent: &end * angle.scale(angle.t.1), nfe: flow.nfe, products: flow.products })
     }
 
     /// `y = (x̃, ∫ tr)`, `[B, d + 1]`, from data to noise.
@@ -293,8 +294,8 @@ impl Likelihood {
             return fixed(*method, *steps, y, angle.s, &mut |y, s, rows, weighs| flow.slope(y, s, rows, weighs));
         }
         let mut slope = |y: &Tensor, q: &[f64], rows: &[usize], weighs: bool| {
-            let s: Vec<f64> = q.iter().map(|&q| angle.place(q)).collect();
-            let rates: Vec<f64> = q.iter().zip(&s).map(|(q, s)| q.cosh() / (STRETCH * s.cosh())).collect();
+            let s = each(q, |q| angle.place(q));
+            let rates = each(q, |q| q.cosh() / (STRETCH * angle.place(q).cosh()));
             Ok(combine_each(&rates, flow.slope(y, &s, rows, weighs)?, &[]))
         };
         let ends = (stretched(angle.s.0), stretched(angle.s.1));
@@ -331,6 +332,9 @@ impl Likelihood {
     }
 }
 
+/// `D`, `tr ∂D/∂x̃` and the number of products, of a block of rows.
+type Block = Result<(Tensor, Vec<f64>, usize), SolveError>;
+
 /// The right-hand side for one batch.
 struct Flow<'a> {
     denoiser: &'a dyn Denoiser,
@@ -341,8 +345,14 @@ struct Flow<'a> {
     /// Of a sample.
     shape: &'a [usize],
     first_sample: u64,
+    nfe: usize,
     products: usize,
 }
+
+/// Evaluations of samples of up to so many numbers go in blocks of so many rows side by side: the layers of networks for them are too small to be
+/// shared out to threads one by one.
+const FEW_NUMBERS: usize = 64;
+const BLOCK: usize = 128;
 
 impl Flow<'_> {
     /// `D` at the states `x̃`, `[A, ...]`, at the places `s`, of these rows of the batch.
@@ -368,11 +378,24 @@ impl Flow<'_> {
         self.finite(value, s, rows, "the denoiser's answer", "; the model may have diverged in training")
     }
 
-    fn estimate(&mut self, linear: &mut Linear, s: &[f64], rows: &[usize]) -> Result<Estimate, SolveError> {
-        let estimate = self.divergence.estimate(linear, &self.drawn.next(rows));
+    fn estimate(&self, linear: &mut Linear, drawn: &[Tensor], s: &[f64], rows: &[usize]) -> Result<Estimate, SolveError> {
+        let estimate = self.divergence.estimate(linear, drawn);
         let traces = Tensor::from_vec(&[rows.len()], estimate.trace.clone());
         self.finite(&traces, s, rows, "the denoiser's derivative", "; the model may have diverged in training")?;
         Ok(estimate)
+    }
+
+    /// `D` and `tr ∂D/∂x̃` of some rows, and the products that took; 0 for the trace where it is not wanted.
+    fn block(&self, x: &Tensor, drawn: &[Tensor], s: &[f64], rows: &[usize], weighs: bool) -> Block {
+        if weighs {
+            let mut linear = self.linear(x, s, rows)?;
+            let trace = self.estimate(&mut linear, drawn, s, rows)?.trace;
+            Ok((linear.value, trace, linear.products))
+        } else {
+            let value = self.denoise(x, s, rows);
+            self.answered(&value, s, rows)?;
+            Ok((value, vec![0.0; rows.len()], 0))
+        }
     }
 
     /// `(−tanh(s) x̃ − D, tr ∂D/∂x̃)` of rows `y = (x̃, …)`, `[A, d + 1]`; without the trace, which costs the most, where it has no
@@ -380,15 +403,28 @@ impl Flow<'_> {
     fn slope(&mut self, y: &Tensor, s: &[f64], rows: &[usize], weighs: bool) -> Result<Tensor, SolveError> {
         let (count, d) = (rows.len(), y.dim(1) - 1);
         let x = y.slice(1, 0..d).reshape(&[&[count], self.shape].concat());
-        let (value, trace) = if weighs {
-            let mut linear = self.linear(&x, s, rows)?;
-            let trace = self.estimate(&mut linear, s, rows)?.trace;
-            self.products += linear.products;
-            (linear.value, trace)
-        } else {
-            let value = self.denoise(&x, s, rows);
-            self.answered(&value, s, rows)?;
-            (value, vec![0.0; count])
+        let drawn = if weighs { self.drawn.next(rows) } else { Vec::new() };
+        let length = if d <= FEW_NUMBERS { count.div_ceil(count.div_ceil(BLOCK)) } else { count };
+        let block = |first: usize| {
+            let range = first..count.min(first + length);
+            let part = |t: &Tensor| if range.len() == count { t.clone() } else { t.slice(0, range.clone()) };
+            let drawn: Vec<Tensor> = drawn.iter().map(part).collect();
+            self.block(&part(&x), &drawn, &s[range.clone()], &rows[range.clone()], weighs)
+        };
+        let blocks: Vec<Block> = (0..count).into_par_iter().step_by(length).map(block).collect();
+        let (mut values, mut trace) = (Vec::with_capacity(blocks.len()), Vec::with_capacity(count));
+        let mut products = 0;
+        for block in blocks {
+            let (value, traces, taken) = block?;
+            values.push(value);
+            trace.extend(traces);
+            products = products.max(taken);
+        }
+        self.nfe += 1;
+        self.products += products;
+        let value = match &values[..] {
+            [value] => value.clone(),
+            values => Tensor::concat(&values.iter().collect::<Vec<_>>(), 0),
         };
         let cosines: Vec<f64> = s.iter().map(|s| -s.tanh()).collect();
         let velocity = combine_each(&vec![-1.0; count], value, &[(&cosines[..], &x)]).reshape(&[count, d]);
@@ -408,7 +444,13 @@ impl Flow<'_> {
         }
         let rows: Vec<usize> = (0..x.dim(0)).collect();
         let (mut plus, mut minus) = (self.linear(x, &s, &rows)?, self.linear(&(x * -1.0), &s, &rows)?);
-        let estimates = [self.estimate(&mut plus, &s, &rows)?, self.estimate(&mut minus, &s, &rows)?];
+        let estimates = [&mut plus, &mut minus].map(|linear| {
+            let drawn = self.drawn.next(&rows);
+            self.estimate(linear, &drawn, &s, &rows)
+        });
+        let [estimate_plus, estimate_minus] = estimates;
+        let estimates = [estimate_plus?, estimate_minus?];
+        self.nfe += 2;
         let (j_plus, j_minus) =
             (plus.products(std::slice::from_ref(x)).remove(0), minus.products(std::slice::from_ref(x)).remove(0));
         let centre = &(&plus.value + &minus.value) * 0.5;
