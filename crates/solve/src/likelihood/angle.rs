@@ -62,8 +62,8 @@ pub(super) fn stretched(s: f64) -> f64 {
 }
 
 /// `f` of each number, computed once for neighbours that are the same.
-pub(super) fn each(x: &[f64], f: impl Fn(f64) -> f64) -> Vec<f64> {
-    let mut last: Option<(f64, f64)> = None;
+pub(super) fn each<T: Copy>(x: &[f64], f: impl Fn(f64) -> T) -> Vec<T> {
+    let mut last: Option<(f64, T)> = None;
     let mut value = |x: f64| match last {
         Some((before, value)) if before == x => value,
         _ => last.insert((x, f(x))).1,

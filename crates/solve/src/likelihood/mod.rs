@@ -290,22 +290,24 @@ impl Likelihood {
     /// `y = (x̃, ∫ tr)`, `[B, d + 1]`, from data to noise.
     fn integrate(&self, flow: &mut Flow<'_>, y: Tensor) -> Result<Tensor, SolveError> {
         let (angle, d) = (flow.angle, y.dim(1) - 1);
-        if let Integrator::Fixed { method, steps } = &self.integrator {
-            return fixed(*method, *steps, y, angle.s, &mut |y, s, rows, weighs| flow.slope(y, s, rows, weighs));
-        }
-        let mut slope = |y: &Tensor, q: &[f64], rows: &[usize], weighs: bool| {
-            let s = each(q, |q| angle.place(q));
-            let rates = each(q, |q| q.cosh() / (STRETCH * angle.place(q).cosh()));
+        let mut stretched_slope = |y: &Tensor, q: &[f64], rows: &[usize], weighs: bool| {
+            let place_and_rate = |q: f64| {
+                let s = angle.place(q);
+                (s, q.cosh() / (STRETCH * s.cosh()))
+            };
+            let (s, rates): (Vec<f64>, Vec<f64>) = each(q, place_and_rate).into_iter().unzip();
             Ok(combine_each(&rates, flow.slope(y, &s, rows, weighs)?, &[]))
         };
         let ends = (stretched(angle.s.0), stretched(angle.s.1));
         let parts = &[0..d, d..d + 1];
         let result = match &self.integrator {
-            Integrator::Adams(adams) => adams.run(y, ends, (NAME, parts), &mut slope),
+            Integrator::Adams(adams) => adams.run(y, ends, (NAME, parts), &mut stretched_slope),
             Integrator::Adaptive { method, control } => {
-                Adaptive { method: *method, control, name: NAME, parts }.run(y, ends, &mut slope)
+                Adaptive { method: *method, control, name: NAME, parts }.run(y, ends, &mut stretched_slope)
             }
-            Integrator::Fixed { .. } => unreachable!("returned above"),
+            Integrator::Fixed { method, steps } => {
+                fixed(*method, *steps, y, angle.s, &mut |y, s, rows, weighs| flow.slope(y, s, rows, weighs))
+            }
         };
         result.map_err(|error| match error {
             SolveError::TooManySteps { solver, steps, t: q, length } => {

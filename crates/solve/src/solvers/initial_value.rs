@@ -92,22 +92,82 @@ impl Errors<'_> {
     }
 }
 
+/// Where a row is on its way.
+pub(super) trait UnderWay: Clone {
+    /// Where it is.
+    fn place(&self) -> f64;
+    /// How long its next step is.
+    fn length(&self) -> f64;
+}
+
+impl UnderWay for Sample {
+    fn place(&self) -> f64 {
+        self.t
+    }
+
+    fn length(&self) -> f64 {
+        self.length()
+    }
+}
+
 /// The rows that are under way.
-struct Batch {
+pub(super) struct Batch<S> {
     /// Which they are.
-    rows: Vec<usize>,
-    y: Tensor,
-    /// The slopes at `y`.
-    k: Tensor,
-    samples: Vec<Sample>,
+    pub(super) rows: Vec<usize>,
+    pub(super) y: Tensor,
+    /// What the method remembers of them, `[A, N]` each.
+    pub(super) memory: Vec<Tensor>,
+    pub(super) samples: Vec<S>,
+}
+
+impl<S: UnderWay> Batch<S> {
+    /// Takes every row to the end by attempts, each a step of all rows, accepted or not. `name` is whose errors giving up is.
+    pub(super) fn run(
+        mut self,
+        to: f64,
+        max_steps: usize,
+        name: &'static str,
+        mut attempt: impl FnMut(&mut Self) -> Result<(), SolveError>,
+    ) -> Result<Tensor, SolveError> {
+        let (shape, width) = (self.y.shape().to_vec(), self.y.dim(1));
+        let mut result = vec![0.0; self.y.len()];
+        for _ in 0..max_steps {
+            attempt(&mut self)?;
+            let (there, left): (Vec<usize>, Vec<usize>) = (0..self.rows.len()).partition(|&i| self.samples[i].place() == to);
+            for i in there.iter().copied() {
+                let start = self.rows[i] * width;
+                result[start..start + width].copy_from_slice(row(&self.y, i));
+            }
+            if left.is_empty() {
+                return Ok(Tensor::from_vec(&shape, result));
+            }
+            if !there.is_empty() {
+                self = self.only(&left);
+            }
+        }
+        let slowest = &self.samples[0];
+        Err(SolveError::TooManySteps { solver: name, steps: max_steps, t: slowest.place(), length: slowest.length() })
+    }
+
+    fn only(self, left: &[usize]) -> Self {
+        Self {
+            rows: left.iter().map(|&i| self.rows[i]).collect(),
+            y: self.y.gather(left),
+            memory: self.memory.iter().map(|memory| memory.gather(left)).collect(),
+            samples: left.iter().map(|&i| self.samples[i].clone()).collect(),
+        }
+    }
+}
+
+/// A row of `[A, N]`.
+pub(super) fn row(of: &Tensor, i: usize) -> &[f64] {
+    &of.as_slice::<f64>()[i * of.dim(1)..(i + 1) * of.dim(1)]
 }
 
 impl Adaptive<'_> {
     /// Takes `y`, `[B, N]` in `f64`, from one place to another. The first step costs 8 evaluations, or 7 if its length is given,
     /// each further one, rejected ones too, 6.
     pub(crate) fn run(&self, y: Tensor, (from, to): (f64, f64), slope: &mut Slope<'_>) -> Result<Tensor, SolveError> {
-        let (shape, width) = (y.shape().to_vec(), y.dim(1));
-        let mut result = vec![0.0; y.len()];
         let rows: Vec<usize> = (0..y.dim(0)).collect();
         let k = slope(&y, &vec![from; rows.len()], &rows, true)?;
         let lengths = match self.control.first {
@@ -120,37 +180,17 @@ impl Adaptive<'_> {
             Per::Batch => vec![lengths.iter().copied().fold(f64::INFINITY, f64::min); lengths.len()],
         };
         let samples = lengths.into_iter().map(|h| Sample::new(from, h)).collect();
-        let mut batch = Batch { rows, y, k, samples };
-        for _ in 0..self.control.max_steps {
-            self.attempt(&mut batch, to, slope)?;
-            let (there, left): (Vec<usize>, Vec<usize>) = (0..batch.rows.len()).partition(|&i| batch.samples[i].t == to);
-            for i in there.iter().copied() {
-                let start = batch.rows[i] * width;
-                result[start..start + width].copy_from_slice(&batch.y.as_slice::<f64>()[i * width..(i + 1) * width]);
-            }
-            if left.is_empty() {
-                return Ok(Tensor::from_vec(&shape, result));
-            }
-            if !there.is_empty() {
-                batch = Batch {
-                    rows: left.iter().map(|&i| batch.rows[i]).collect(),
-                    y: batch.y.gather(&left),
-                    k: batch.k.gather(&left),
-                    samples: left.iter().map(|&i| batch.samples[i].clone()).collect(),
-                };
-            }
-        }
-        let slowest = &batch.samples[0];
-        Err(SolveError::TooManySteps { solver: self.name, steps: self.control.max_steps, t: slowest.t, length: slowest.length() })
+        let batch = Batch { rows, y, memory: vec![k], samples };
+        batch.run(to, self.control.max_steps, self.name, |batch| self.attempt(batch, to, slope))
     }
 
-    /// One step of every row, accepted or not.
-    fn attempt(&self, batch: &mut Batch, to: f64, slope: &mut Slope<'_>) -> Result<(), SolveError> {
+    /// One step of every row, accepted or not. The batch remembers the slopes at `y`.
+    fn attempt(&self, batch: &mut Batch<Sample>, to: f64, slope: &mut Slope<'_>) -> Result<(), SolveError> {
         let table = self.method.tableau();
         let tries: Vec<Try> = batch.samples.iter().map(|sample| sample.aim(to, (sample.t, to), |place| place)).collect();
         let steps: Vec<f64> = batch.samples.iter().zip(&tries).map(|(sample, to)| to.s - sample.t).collect();
         let (b, e) = table.weights();
-        let mut k = vec![batch.k.clone()];
+        let mut k = batch.memory.clone();
         for i in 1..table.evaluations() {
             let (a, c) = table.stage(i);
             let places: Vec<f64> = batch.samples.iter().zip(&tries).map(|(from, to)| between(from.t, to.s, c)).collect();
@@ -167,7 +207,7 @@ impl Adaptive<'_> {
         let moved: Vec<bool> =
             (0..sizes.len()).map(|i| self.control.decide(order, &mut batch.samples[i], &tries[i], sizes[i])).collect();
         let last = k.pop().expect("a method has stages");
-        batch.k = select(&moved, last, &k[0]);
+        batch.memory[0] = select(&moved, last, &k[0]);
         batch.y = select(&moved, next, &batch.y);
         Ok(())
     }
@@ -220,20 +260,20 @@ fn sum(scale: f64, y: &Tensor, steps: &[f64], a: &[f64], k: &[Tensor]) -> Tensor
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// `y' = (−y_1, p)` from rows that begin differently.
-    fn slopes(y: &Tensor, places: &[f64], _rows: &[usize], _weighs: bool) -> Result<Tensor, SolveError> {
+    pub(in crate::solvers) fn slopes(y: &Tensor, places: &[f64], _rows: &[usize], _weighs: bool) -> Result<Tensor, SolveError> {
         let pairs = y.as_slice::<f64>().chunks(2).zip(places);
         Ok(Tensor::from_vec(y.shape(), pairs.flat_map(|(y, p)| [-y[0], *p]).collect::<Vec<f64>>()))
     }
 
-    fn start() -> Tensor {
+    pub(in crate::solvers) fn start() -> Tensor {
         Tensor::from_vec(&[3, 2], vec![1.0, 0.0, 1e-3, 0.0, 50.0, 1.0])
     }
 
-    fn largest_error(found: &Tensor) -> f64 {
+    pub(in crate::solvers) fn largest_error(found: &Tensor) -> f64 {
         let exact = start().to_vec::<f64>().chunks(2).flat_map(|y| [y[0] * (-3.0_f64).exp(), y[1] + 4.5]).collect::<Vec<f64>>();
         found.to_vec::<f64>().iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
     }

@@ -22,7 +22,7 @@ use fokker_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::adaptive::Per;
-use super::initial_value::{Errors, Slope};
+use super::initial_value::{Batch, Errors, Slope, UnderWay, row};
 use crate::combine::{combine_each, select};
 use crate::error::SolveError;
 
@@ -90,34 +90,18 @@ impl VariableAdams {
         (name, parts): (&'static str, &[Range<usize>]),
         slope: &mut Slope<'_>,
     ) -> Result<Tensor, SolveError> {
-        let (shape, width) = (y.shape().to_vec(), y.dim(1));
-        let mut result = vec![0.0; y.len()];
         let rows: Vec<usize> = (0..y.dim(0)).collect();
         let differences = vec![slope(&y, &vec![from; rows.len()], &rows, true)?];
-        let row = Row { places: vec![from], order: 1, length: FIRST * (to - from).abs() };
-        let mut batch = Batch { walks: vec![row; rows.len()], rows, y, differences };
+        let first = Row { places: vec![from], order: 1, length: FIRST * (to - from).abs() };
+        let batch = Batch { samples: vec![first; rows.len()], rows, y, memory: differences };
         let errors = Errors { rtol: self.rtol, atol: self.atol, per: self.per, parts };
-        for _ in 0..self.max_steps {
-            self.attempt(&mut batch, to, &errors, slope)?;
-            let (there, left): (Vec<usize>, Vec<usize>) = (0..batch.rows.len()).partition(|&i| batch.walks[i].places[0] == to);
-            for i in there.iter().copied() {
-                let start = batch.rows[i] * width;
-                result[start..start + width].copy_from_slice(&batch.y.as_slice::<f64>()[i * width..(i + 1) * width]);
-            }
-            if left.is_empty() {
-                return Ok(Tensor::from_vec(&shape, result));
-            }
-            if !there.is_empty() {
-                batch = batch.only(&left);
-            }
-        }
-        let slowest = &batch.walks[0];
-        Err(SolveError::TooManySteps { solver: name, steps: self.max_steps, t: slowest.places[0], length: slowest.length })
+        batch.run(to, self.max_steps, name, |batch| self.attempt(batch, to, &errors, slope))
     }
 
-    /// One step of every row, accepted or not.
-    fn attempt(&self, batch: &mut Batch, to: f64, errors: &Errors<'_>, slope: &mut Slope<'_>) -> Result<(), SolveError> {
-        let walks = &batch.walks;
+    /// One step of every row, accepted or not. The batch remembers `f_j` at the last place of each row: of a row with `m` places, `j < m` are its
+    /// own.
+    fn attempt(&self, batch: &mut Batch<Row>, to: f64, errors: &Errors<'_>, slope: &mut Slope<'_>) -> Result<(), SolveError> {
+        let walks = &batch.samples;
         let count = walks.len();
         let targets: Vec<f64> = walks.iter().map(|walk| walk.aim(to)).collect();
         let mut integrals: Vec<Integrals> = Vec::with_capacity(count);
@@ -130,16 +114,16 @@ impl VariableAdams {
 
         let each = |j: usize| walks.iter().zip(&integrals).map(|(w, i)| if j < w.order { i.products[j] } else { 0.0 }).collect();
         let factors: Vec<Vec<f64>> = (0..highest).map(each).collect();
-        let terms: Vec<(&[f64], &Tensor)> = factors.iter().map(Vec::as_slice).zip(&batch.differences).collect();
+        let terms: Vec<(&[f64], &Tensor)> = factors.iter().map(Vec::as_slice).zip(&batch.memory).collect();
         let predicted = combine_each(&vec![1.0; count], batch.y.clone(), &terms);
 
         // f'_j, as far as a row has places for them, and 0 beyond.
         let mut new = vec![slope(&predicted, &targets, &batch.rows, true)?];
-        for j in 0..batch.differences.len().min(highest + 1) {
+        for j in 0..batch.memory.len().min(highest + 1) {
             let part = |(walk, to): (&Row, &f64)| walk.places.get(j).map_or(0.0, |from| 1.0 / (to - from));
             let parts: Vec<f64> = walks.iter().zip(&targets).map(part).collect();
             let minus: Vec<f64> = parts.iter().map(|part| -part).collect();
-            new.push(combine_each(&parts, new[j].clone(), &[(&minus, &batch.differences[j])]));
+            new.push(combine_each(&parts, new[j].clone(), &[(&minus, &batch.memory[j])]));
         }
 
         let lowest = walks.iter().map(|walk| walk.order).min().expect("a batch has rows");
@@ -152,44 +136,22 @@ impl VariableAdams {
         let sizes = [-1, 0, 1].map(|change: isize| {
             let square = |i: usize| {
                 let order = walks[i].order.checked_add_signed(change).filter(|&order| walks[i].may_be(order))?;
-                let row = |of: &Tensor| of.as_slice::<f64>()[i * of.dim(1)..(i + 1) * of.dim(1)].to_vec();
-                Some(errors.square(&row(&new[order]), integrals[i].lacks[order], &row(&next), &row(&batch.y)))
+                Some(errors.square(row(&new[order], i), integrals[i].lacks[order], row(&next, i), row(&batch.y, i)))
             };
             errors.sizes((0..count).map(|i| square(i).unwrap_or(f64::INFINITY)))
         });
 
         let moved: Vec<bool> = (0..count)
-            .map(|i| batch.walks[i].decide(targets[i], sizes.each_ref().map(|sizes| sizes[i]), self.max_order))
+            .map(|i| batch.samples[i].decide(targets[i], sizes.each_ref().map(|sizes| sizes[i]), self.max_order))
             .collect();
         batch.y = select(&moved, next, &batch.y);
-        let mut old = std::mem::take(&mut batch.differences).into_iter();
+        let mut old = std::mem::take(&mut batch.memory).into_iter();
         let differences = new.into_iter().map(|new| match old.next() {
             Some(old) => select(&moved, new, &old),
             None => new,
         });
-        batch.differences = differences.collect();
+        batch.memory = differences.collect();
         Ok(())
-    }
-}
-
-/// The rows that are under way.
-struct Batch {
-    /// Which they are.
-    rows: Vec<usize>,
-    walks: Vec<Row>,
-    y: Tensor,
-    /// `f_j` at the last place of each row: of a row with `m` places, `j < m` are its own.
-    differences: Vec<Tensor>,
-}
-
-impl Batch {
-    fn only(self, left: &[usize]) -> Self {
-        Self {
-            rows: left.iter().map(|&i| self.rows[i]).collect(),
-            walks: left.iter().map(|&i| self.walks[i].clone()).collect(),
-            y: self.y.gather(left),
-            differences: self.differences.iter().map(|difference| difference.gather(left)).collect(),
-        }
     }
 }
 
@@ -211,6 +173,16 @@ struct Integrals {
     products: Vec<f64>,
     /// `∫ (p − p_{n+1}) Π_{κ−1} dp` at `κ` up to the order and one more, 0 at 0.
     lacks: Vec<f64>,
+}
+
+impl UnderWay for Row {
+    fn place(&self) -> f64 {
+        self.places[0]
+    }
+
+    fn length(&self) -> f64 {
+        self.length
+    }
 }
 
 impl Row {
@@ -286,23 +258,8 @@ const GAUSS_LEGENDRE: [(f64, f64); 4] = [
 
 #[cfg(test)]
 mod tests {
+    use super::super::initial_value::tests::{largest_error, slopes, start};
     use super::*;
-
-    /// `y' = (−y_1, p)` from rows that begin differently.
-    fn slopes(y: &Tensor, places: &[f64], rows: &[usize], _weighs: bool) -> Result<Tensor, SolveError> {
-        assert!(places.len() == rows.len() && rows.len() == y.dim(0));
-        let column = |row: usize| [-y.as_slice::<f64>()[2 * row], places[row]];
-        Ok(Tensor::from_vec(&[rows.len(), 2], (0..rows.len()).flat_map(column).collect()))
-    }
-
-    fn start() -> Tensor {
-        Tensor::from_vec(&[3, 2], vec![1.0, 0.0, 1e-3, 0.0, 50.0, 1.0])
-    }
-
-    fn largest_error(found: &Tensor) -> f64 {
-        let exact = start().to_vec::<f64>().chunks(2).flat_map(|y| [y[0] * (-3.0_f64).exp(), y[1] + 4.5]).collect::<Vec<f64>>();
-        found.to_vec::<f64>().iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-    }
 
     fn walk(method: &VariableAdams, from: Tensor, ends: (f64, f64), slope: &mut Slope<'_>) -> Tensor {
         method.run(from, ends, ("test", &[0..1, 1..2]), slope).unwrap()
